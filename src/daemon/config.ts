@@ -1,0 +1,39 @@
+/** Configuration of the daemon: /etc/bhatti/config.yaml (or $BHATTI_CONFIG), YAML, unknown keys refused with a suggestion. */
+
+export interface Config {
+  /** "127.0.0.1:8080" style; ":8080" = all addresses. */
+  listen: string;
+  dataDir: string;
+  engine: "auto" | "qemu" | "firecracker";
+  /** Upstream resolvers; empty = those of the host's /etc/resolv.conf. */
+  dnsUpstreams: string[];
+  /** Seconds; 0 = never. */
+  warmAfterS: number;
+  coldAfterS: number;
+  /** Memory that hot and warm sandboxes may hold together, MiB; 0 = total memory minus 1 GiB. */
+  memoryBudgetMb: number;
+  /** Concurrent restores and boots. */
+  maxConcurrentWakes: number;
+  /** Namespaces kept ready. */
+  networkPool: number;
+  /** Disk that templates may use together, MiB. */
+  templateBudgetMb: number;
+  /** Deadline for putting running sandboxes to cold at host shutdown, seconds. */
+  shutdownDeadlineS: number;
+  logLevel: "debug" | "info" | "warn" | "error";
+}
+
+export const DEFAULTS: Config = {
+  listen: "127.0.0.1:8080",
+  dataDir: "/var/lib/bhatti",
+  engine: "auto",
+  dnsUpstreams: [],
+  warmAfterS: 30,
+  coldAfterS: 1800,
+  memoryBudgetMb: 0,
+  maxConcurrentWakes: 8,
+  networkPool: 8,
+  templateBudgetMb: 10240,
+  shutdownDeadlineS: 90,
+  logLevel: "info",
+};

@@ -1,0 +1,115 @@
+/** The seam between the life of a sandbox and the VMM that runs it. One interface, two engines, one contract suite. */
+
+/** What the guest sees as hardware. Part of every snapshot's identity. */
+export interface VmShape {
+  vcpus: number;
+  memoryMib: number;
+}
+
+/** A disk of the guest. The order of the array is the order of the devices: the first one is /dev/vda, the root. */
+export interface Drive {
+  id: string;
+  /** Host path; below `VmSpec.dir` when the VMM may write to it. */
+  path: string;
+  readOnly: boolean;
+}
+
+/** Kernel and initramfs as installed by `bhatti kernel install`. */
+export interface KernelFiles {
+  version: string;
+  vmlinux: string;
+  initramfs: string;
+}
+
+export interface VmSpec {
+  /** Engine id, 16 hex digits. Names the VMM instance. */
+  id: string;
+  /** Directory of this VM, `<data>/sandboxes/<id>`. The engine makes `<dir>/vm` the VMM's root directory (chroot). */
+  dir: string;
+  /** Unprivileged user (and group) of this VMM alone. */
+  uid: number;
+  /** Network namespace (`ip netns` name) with the TAP in it. */
+  netns: string;
+  tap: string;
+  mac: string;
+  shape: VmShape;
+  drives: Drive[];
+  /** Guest memory: a file of exactly shape.memoryMib MiB, mapped shared. Created (sparse) by boot, required by restore. */
+  memoryPath: string;
+  kernel: KernelFiles;
+}
+
+/** Identifies a VMM process across daemon restarts. */
+export interface VmmProcess {
+  pid: number;
+  /** Field 22 of /proc/<pid>/stat, clock ticks since host boot. */
+  startTime: number;
+}
+
+export interface VmExit {
+  /** Exit code; null when it was killed by a signal or when the process was adopted (not our child). */
+  code: number | null;
+  /** Last 64 KiB of the VMM's stderr and of the guest's console, for error messages. */
+  stderrTail: string;
+  consoleTail: string;
+}
+
+export type VmState = "running" | "paused" | "exited";
+
+/** A live VMM. Methods are not re-entrant: the sandbox's actor calls them one at a time. */
+export interface Vm {
+  readonly spec: VmSpec;
+  readonly process: VmmProcess;
+  /** Asks the VMM. Never a remembered value. */
+  state(): Promise<VmState>;
+  /** Stops the vCPUs. Pausing the paused succeeds. */
+  pause(): Promise<void>;
+  /** Runs the vCPUs. Resuming the running succeeds. */
+  resume(): Promise<void>;
+  /**
+   * Writes the device state (about 100 KB) of a paused VM to `path` (new file). Guest memory is already in `memoryPath`;
+   * state and memory belong together until the vCPUs run again.
+   */
+  saveState(path: string): Promise<void>;
+  /** SIGKILL, then waits for the process to be gone. Killing the dead succeeds. */
+  kill(): Promise<void>;
+  /** Resolves once, when the VMM process is gone for whatever reason. Never rejects. */
+  readonly exited: Promise<VmExit>;
+  /** CPU time of the VMM process so far, ms. 0 when gone. */
+  cpuMs(): number;
+  /** Resident memory of the VMM process, bytes (Rss and Pss from smaps_rollup). */
+  memory(): { rssBytes: number; pssBytes: number };
+}
+
+export interface Engine {
+  readonly name: "qemu" | "firecracker";
+  readonly accel: "kvm" | "tcg";
+  /**
+   * Everything a device state depends on apart from shape and drives: VMM version, machine options, CPU model, kernel
+   * version. A state is only restored under the fingerprint it was saved under.
+   */
+  fingerprint(): string;
+  /** Cold boot. Resolves when the vCPUs run; the agent is not up yet. On failure nothing is left behind. */
+  boot(spec: VmSpec): Promise<Vm>;
+  /**
+   * New VMM from `memoryPath` and the device state at `statePath`, left paused: the caller commits 'consumed' before it
+   * resumes. The memory file is unchanged until then. On failure nothing is left behind and both files are as before.
+   */
+  restore(spec: VmSpec, statePath: string): Promise<Vm>;
+  /** The live VMM of a former daemon, or null when it is gone (pid, start time and uid are verified). */
+  adopt(spec: VmSpec, process: VmmProcess): Promise<Vm | null>;
+  /** Kills every process of `uid`: for recovery, when no pid was recorded yet. */
+  killUid(uid: number): Promise<void>;
+}
+
+export class EngineError extends Error {
+  constructor(
+    message: string,
+    /** What the VMM and the guest console said last; for logs, never for the wire. */
+    readonly detail: string = "",
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+    this.name = "EngineError";
+  }
+}

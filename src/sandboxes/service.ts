@@ -1,0 +1,115 @@
+/** What the rest of the product may do with sandboxes. Implemented by sandboxes/, called by HTTP routes and snapshots. */
+import type { Guest } from "../guest/guest.ts";
+import type { User } from "../users/user.ts";
+
+export type Status = "creating" | "running" | "stopped" | "failed" | "destroying";
+export type Thermal = "hot" | "warm" | "cold";
+
+/** The wire object of spec/http-api §7.1 (snake case on purpose), plus additive members. */
+export interface SandboxView {
+  id: string;
+  name: string;
+  template_id: string;
+  engine_id: string;
+  status: "running" | "stopped" | "unknown";
+  ip: string;
+  engine_meta: Record<string, never>;
+  created_by: string;
+  created_at: string;
+  stopped_at?: string;
+  keep_hot: boolean;
+  cpus: number;
+  memory_mb: number;
+  disk_size_mb: number;
+  image: string;
+  labels?: Record<string, string>;
+  thermal: Thermal;
+  /** Why it is in this state: "created", "idle", "api", "memory_pressure", "shutdown", "crashed", "memory_lost", … */
+  reason: string;
+  last_activity_at: string;
+  /** Times until warm and cold, seconds; 0 = never. */
+  warm_after_s: number;
+  cold_after_s: number;
+  /** Survives a power cut as it is (cold only). */
+  durable: boolean;
+  /** How the sandbox came up: "template" (restore) or "boot". */
+  created_from: "template" | "boot" | "snapshot" | "fork";
+  /** Failure that blocks the next wake; cleared by start --force. */
+  last_error?: string;
+}
+
+/** `inspect` adds figures that cost a look at the host. Never wakes. */
+export interface SandboxDetail extends SandboxView {
+  memory_held_bytes: number;
+  disk_used_bytes: number;
+  disk_exclusive_bytes: number | null;
+  leases: { kind: string; since: string }[];
+  generation: number;
+  timings_ms?: Record<string, number>;
+}
+
+export interface CreateInput {
+  name?: string;
+  image?: string;
+  cpus?: number;
+  memory_mb?: number;
+  disk_size_mb?: number;
+  env?: Record<string, string>;
+  init?: string;
+  keep_hot?: boolean;
+  labels?: Record<string, string>;
+  /** `content` is already decoded. */
+  files?: { guest_path: string; content: Uint8Array; mode: string }[];
+  warm_after_s?: number;
+  cold_after_s?: number;
+}
+
+export interface PatchInput {
+  name?: string;
+  labels_add?: Record<string, string>;
+  labels_remove?: string[];
+  keep_hot?: boolean;
+  warm_after_s?: number;
+  cold_after_s?: number;
+}
+
+/** A sandbox that is hot and stays so until the lease is released. */
+export interface GuestLease {
+  sandboxId: string;
+  guest: Guest;
+  /** State before this lease: "hot" when nothing had to be done. */
+  from: Thermal;
+  /** Idempotent. */
+  release(): void;
+}
+
+/** `ref` is an id or a name; both only within the caller's own. Unknown: AppError not_found. */
+export interface Sandboxes {
+  /** Idempotent by name: an existing sandbox is returned with `existing`. `signal`: the caller left before the end. */
+  create(
+    user: User,
+    input: CreateInput,
+    signal?: AbortSignal,
+  ): Promise<{ sandbox: SandboxView; existing: boolean; timings: Record<string, number> }>;
+  get(user: User, ref: string): SandboxView;
+  inspect(user: User, ref: string): Promise<SandboxDetail>;
+  /** Newest first. Label filters are ANDed. Never touches a VM. */
+  list(user: User, labels?: Record<string, string>): SandboxView[];
+  patch(user: User, ref: string, input: PatchInput): Promise<SandboxView>;
+  destroy(user: User, ref: string): Promise<void>;
+  /** To cold. `sync`: resolves only when durable. Stopping the stopped succeeds. */
+  stop(user: User, ref: string, options?: { sync?: boolean }): Promise<SandboxView>;
+  /** To hot. `force`: gives up memory that cannot be restored and boots from disk. */
+  start(user: User, ref: string, options?: { force?: boolean }): Promise<SandboxView>;
+  /** Wakes if needed (single flight) and holds the sandbox hot. `kind` shows in inspect: "exec", "file", "proxy", … */
+  lease(user: User, ref: string, kind: string, signal?: AbortSignal): Promise<GuestLease>;
+  /** Figures for metrics and `admin status`. */
+  stats(): {
+    total: number;
+    hot: number;
+    warm: number;
+    cold: number;
+    memoryHeldBytes: number;
+    memoryBudgetBytes: number;
+  };
+}

@@ -1,0 +1,52 @@
+/** Named snapshots, forks, rollback, export. Contract for clients: spec/http-api §17.5–17.7. */
+import type { SandboxView } from "../sandboxes/service.ts";
+import type { User } from "../users/user.ts";
+
+export interface SnapshotView {
+  id: string;
+  user_id: string;
+  name: string;
+  /** Sandbox id. */
+  source_sandbox: string;
+  size_mb: number;
+  created_at: string;
+  image: string;
+  cpus: number;
+  memory_mb: number;
+  /** Bytes on disk, and those that no other file shares (null where the file system cannot tell). */
+  allocated_bytes: number;
+  exclusive_bytes: number | null;
+  /** "memory" restores processes; "disk" boots. */
+  kind: "memory" | "disk";
+  /** Milliseconds the source was paused. */
+  pause_ms?: number;
+}
+
+export interface Snapshots {
+  create(user: User, sandboxRef: string, name: string): Promise<SnapshotView>;
+  list(user: User): SnapshotView[];
+  get(user: User, name: string): Promise<SnapshotView>;
+  delete(user: User, name: string): Promise<void>;
+  resume(user: User, name: string, options: { name?: string }): Promise<SandboxView>;
+  /** N running copies of a running (warm, cold) sandbox. All or nothing. */
+  fork(
+    user: User,
+    sandboxRef: string,
+    options: { count: number; names?: string[] },
+  ): Promise<{ sandboxes: SandboxView[]; pause_ms: number }>;
+  /** Puts the sandbox back to the snapshot, identity kept; a safety snapshot is taken first and named in the answer. */
+  restore(
+    user: User,
+    sandboxRef: string,
+    name: string,
+  ): Promise<{ sandbox: SandboxView; safety_snapshot: string }>;
+  /** One zstd-compressed tar with manifest and checksums. */
+  export(user: User, name: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /** Refused (conflict) when CPU, VMM or kernel do not match; `cold` takes the disk alone. */
+  import(
+    user: User,
+    name: string,
+    body: ReadableStream<Uint8Array>,
+    options: { cold: boolean },
+  ): Promise<SnapshotView>;
+}

@@ -1,0 +1,50 @@
+/** The database: one SQLite file in WAL mode, one connection, synchronous statements. Queries live with their noun. */
+import { Database } from "bun:sqlite";
+
+/** A step of the schema. Ids sort; once released a step never changes. */
+export interface Migration {
+  id: string;
+  sql: string;
+}
+
+export class Store {
+  readonly db: Database;
+
+  /** Opens (or creates, 0600) the file and applies what is missing of `migrations`, each in its own transaction. */
+  constructor(path: string, migrations: Migration[]) {
+    this.db = new Database(path, { create: true, strict: true });
+    // FULL: a committed 'consumed' must outlive a power cut, or old memory could meet a newer disk (ARCHITECTURE, Life).
+    this.db.exec(
+      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;",
+    );
+    this.db.exec(
+      "CREATE TABLE IF NOT EXISTS migrations (id TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT",
+    );
+    this.migrate(migrations);
+  }
+
+  private migrate(migrations: Migration[]): void {
+    const known = new Set(
+      this.db
+        .query<{ id: string }, []>("SELECT id FROM migrations")
+        .all()
+        .map((row) => row.id),
+    );
+    for (const step of [...migrations].sort((a, b) => (a.id < b.id ? -1 : 1))) {
+      if (known.has(step.id)) continue;
+      this.transaction(() => {
+        this.db.exec(step.sql);
+        this.db.query("INSERT INTO migrations VALUES (?, ?)").run(step.id, new Date().toISOString());
+      });
+    }
+  }
+
+  /** Runs `work` in one immediate transaction. `work` is synchronous: nothing else can run in between. */
+  transaction<T>(work: () => T): T {
+    return this.db.transaction(work).immediate();
+  }
+
+  close(): void {
+    this.db.close();
+  }
+}

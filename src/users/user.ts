@@ -1,0 +1,15 @@
+/** A tenant: owns sandboxes, holds keys, has caps. */
+export interface User {
+  id: string;
+  name: string;
+  /** Operators see metrics, events of everyone, and `admin status`. */
+  admin: boolean;
+  subnetIndex: number;
+  maxSandboxes: number;
+  maxCpusPerSandbox: number;
+  maxMemoryMbPerSandbox: number;
+  maxVolumeStorageMb: number;
+  maxSnapshots: number;
+  maxImages: number;
+  createdAt: string;
+}
