@@ -156,6 +156,20 @@ export class Actor {
     }
   }
 
+  /** Ends what runs and gives the sandbox other files (rollback); new leases wait until it is done. */
+  async replace(work: () => Promise<void>): Promise<void> {
+    this.leaving++;
+    try {
+      await this.run(async () => {
+        this.assertPresent();
+        await this.drain(DRAIN_MS);
+        await work();
+      });
+    } finally {
+      this.leaving--;
+    }
+  }
+
   /** Cuts every lease and refuses new ones; for destroy. */
   async leave<T>(work: () => Promise<T>): Promise<T> {
     this.gone = true;

@@ -96,12 +96,17 @@ export class SandboxService implements Sandboxes {
   }
 
   /** A new sandbox from a snapshot's or fork's files. All-or-nothing like create. */
-  async createFrom(user: User, want: Admitted, clone: CloneSource): Promise<SandboxView> {
+  async createFrom(
+    user: User,
+    want: Admitted,
+    clone: CloneSource | null,
+    disk: string,
+  ): Promise<SandboxView> {
     let timings: Record<string, number> = {};
     const made = await this.claim(user, want.name, async () => {
       const row = admit(this.deps, user, want);
       return this.bringUp(row, async (actor) => {
-        timings = await this.deps.wakes.with(() => create(actor, { clone, image: "", files: [] }));
+        timings = await this.deps.wakes.with(() => create(actor, { clone, image: disk, files: [] }));
       });
     });
     if (made.existing) throw conflict(`name "${want.name}" is already in use`);
