@@ -1,23 +1,23 @@
 /** The composition root: builds every part and hands each the narrow interfaces it needs. Nothing else knows them all. */
 import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import type { Logger } from "pino";
 import { createEngine } from "../engine/choose.ts";
-import { eventMigrations } from "../events/migrations.ts";
 import { createEvents } from "../events/event-log.ts";
 import { createMetrics } from "../events/metrics.ts";
+import { eventMigrations } from "../events/migrations.ts";
 import { createGuestClient } from "../guest/client.ts";
 import { createImages } from "../images/images.ts";
 import { createKernels } from "../kernel/kernels.ts";
-import type { Logger } from "pino";
 import { Semaphore } from "../lib/semaphore.ts";
-import { GUEST } from "../network/network.ts";
 import { createNetwork } from "../network/create.ts";
+import { GUEST } from "../network/network.ts";
 import type { SandboxDeps } from "../sandboxes/deps.ts";
 import { MemoryBudget } from "../sandboxes/memory.ts";
 import { sandboxMigrations } from "../sandboxes/migrations.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
-import { snapshotMigrations, SnapshotRows } from "../snapshots/rows.ts";
+import { SnapshotRows, snapshotMigrations } from "../snapshots/rows.ts";
 import { SnapshotService } from "../snapshots/snapshots.ts";
 import { createStorage } from "../storage/create.ts";
 import { Store } from "../store/store.ts";
@@ -27,4 +27,9 @@ import { createUsers, userMigrations } from "../users/users.ts";
 import type { Config } from "./config.ts";
 
 /** Every table of the product; the CLI's local commands open the database with the same list. */
-export const migrations = [...userMigrations, ...eventMigrations, ...sandboxMigrations, ...snapshotMigrations];
+export const migrations = [
+  ...userMigrations,
+  ...eventMigrations,
+  ...sandboxMigrations,
+  ...snapshotMigrations,
+];

@@ -27,7 +27,7 @@ export class Api {
     const response = await fetch(this.url + path, {
       method,
       headers: { authorization: `Bearer ${this.key}`, ...(init.headers as Record<string, string>) },
-      body: raw ? (body as BodyInit | undefined) : JSON.stringify(body),
+      body: raw ? (body as string | Uint8Array<ArrayBuffer> | undefined) : JSON.stringify(body),
       ...(init.signal ? { signal: init.signal } : {}),
     });
     const text = await response.text();
