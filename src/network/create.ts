@@ -54,7 +54,7 @@ export class HostNetwork implements Network {
     }
     await this.removeStrangers(here, keep, usedBridges);
     writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
-    await run(["ip", "link", "add", this.names.dummy, "type", "dummy"]).catch(() => {});
+    await run(["ip", "link", "add", this.names.dummy, "type", "bridge"]).catch(() => {});
     await ipBatch([
       `addr replace ${this.names.resolver}/32 dev ${this.names.dummy}`,
       `link set ${this.names.dummy} up`,
