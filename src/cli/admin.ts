@@ -6,11 +6,12 @@ import { define, group, options } from "./program.ts";
 import { interrupted } from "./signals.ts";
 
 export const command = () =>
-  group("admin", "For operators: state of the service, events, metrics. Needs the key of an operator.", [status(), events(), metrics()], [
-    "bhatti admin status",
-    "bhatti admin events --since 2h --type sandbox",
-    "bhatti admin metrics",
-  ]);
+  group(
+    "admin",
+    "For operators: state of the service, events, metrics. Needs the key of an operator.",
+    [status(), events(), metrics()],
+    ["bhatti admin status", "bhatti admin events --since 2h --type sandbox", "bhatti admin metrics"],
+  );
 
 /** Nested objects as dotted names, so that whatever a server tells is shown. */
 function flatten(value: Record<string, unknown>, prefix = ""): [string, string][] {
@@ -24,13 +25,14 @@ function flatten(value: Record<string, unknown>, prefix = ""): [string, string][
 }
 
 const status = () =>
-  define("status", "Sandboxes, memory, users and host at a glance.", ["bhatti admin status", "bhatti admin status --json"]).action(
-    async (_flags, self) => {
-      const flags = options(self);
-      const answer = await connect(flags).admin.status();
-      if (!printJson(answer)) fields(flatten(answer));
-    },
-  );
+  define("status", "Sandboxes, memory, users and host at a glance.", [
+    "bhatti admin status",
+    "bhatti admin status --json",
+  ]).action(async (_flags, self) => {
+    const flags = options(self);
+    const answer = await connect(flags).admin.status();
+    if (!printJson(answer)) fields(flatten(answer));
+  });
 
 interface EventFlags {
   type?: string;
@@ -52,11 +54,15 @@ interface ShownEvent {
 }
 
 const events = () =>
-  define("events", "What happened, newest first; with --follow what happens from now on (--json: one object a line).", [
-    "bhatti admin events --since 2h",
-    "bhatti admin events --type thermal --sandbox 3f0c9a4be17d2256",
-    "bhatti admin events --follow",
-  ])
+  define(
+    "events",
+    "What happened, newest first; with --follow what happens from now on (--json: one object a line).",
+    [
+      "bhatti admin events --since 2h",
+      "bhatti admin events --type thermal --sandbox 3f0c9a4be17d2256",
+      "bhatti admin events --follow",
+    ],
+  )
     .option("--type <prefix>", "only this type, or those below it: sandbox, thermal.wake")
     .option("--user <user>", "only of this user")
     .option("--sandbox <id>", "only of this sandbox")
@@ -70,7 +76,12 @@ const events = () =>
       if (follow) {
         for await (const event of client.admin.follow(query)) {
           if (jsonMode()) write(1, `${JSON.stringify(event)}\n`);
-          else say(row(event as unknown as ShownEvent).map(clean).join("  "));
+          else
+            say(
+              row(event as unknown as ShownEvent)
+                .map(clean)
+                .join("  "),
+            );
         }
         interrupted.throwIfAborted();
         return;
@@ -90,21 +101,30 @@ function row(event: ShownEvent): string[] {
     .map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join(" ");
   const which = name ?? sandbox ?? event.sandbox_id ?? event.sandboxId;
-  return [localTime(event.ts), event.type, event.user_id ?? event.userId ?? "-", String(which || "-"), details];
+  return [
+    localTime(event.ts),
+    event.type,
+    event.user_id ?? event.userId ?? "-",
+    String(which || "-"),
+    details,
+  ];
 }
 
 const metrics = () =>
-  define("metrics", "The figures of /metrics, in Prometheus' text format; with --json as name, labels and value.", [
-    "bhatti admin metrics | grep sandboxes",
-    "bhatti admin metrics --json",
-  ]).action(async (_flags, self) => {
+  define(
+    "metrics",
+    "The figures of /metrics, in Prometheus' text format; with --json as name, labels and value.",
+    ["bhatti admin metrics | grep sandboxes", "bhatti admin metrics --json"],
+  ).action(async (_flags, self) => {
     const flags = options(self);
     const text = await connect(flags).admin.metrics();
     if (!printJson(jsonMode() ? parseMetrics(text) : undefined)) write(1, text);
   });
 
 /** Samples of Prometheus' text format. Lines that are none are left out. */
-export function parseMetrics(text: string): { name: string; labels: Record<string, string>; value: number }[] {
+export function parseMetrics(
+  text: string,
+): { name: string; labels: Record<string, string>; value: number }[] {
   return text.split("\n").flatMap((line) => {
     const match = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)/.exec(line);
     if (!match) return [];

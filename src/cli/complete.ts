@@ -10,15 +10,12 @@ const FRESH_MS = 5000;
 const PATIENCE_MS = 700;
 
 /** Commands whose first argument (behind the sub-command) is a sandbox, or a snapshot. */
-const SANDBOX = /^(inspect|info|edit|exec|stop|start|destroy|rm|fork|ps|ports|file \w+|snapshot (create|restore))$/;
+const SANDBOX =
+  /^(inspect|info|edit|exec|stop|start|destroy|rm|fork|ps|ports|file \w+|snapshot (create|restore))$/;
 const SNAPSHOT = /^snapshot (inspect|delete|resume|export)$/;
 
 const cacheFile = (url: string) =>
-  join(
-    process.env.XDG_CACHE_HOME || join(home(), ".cache"),
-    "bhatti",
-    `names-${Bun.hash(url).toString(16)}`,
-  );
+  join(process.env.XDG_CACHE_HOME || join(home(), ".cache"), "bhatti", `names-${Bun.hash(url).toString(16)}`);
 
 /** Prints one candidate a line. Never fails loudly: completion must not spoil the prompt. */
 export async function complete(words: string[]): Promise<number> {
@@ -37,7 +34,12 @@ async function candidates(words: string[]): Promise<string[]> {
   const current = words.at(-1) ?? "";
   const plain = before.filter((word) => !word.startsWith("-"));
   const entry = plain[0] === undefined ? undefined : find(plain[0]);
-  if (!entry) return plain.length > 0 ? [] : COMMANDS.filter((c) => !c.hidden).map((c) => c.name).concat("help");
+  if (!entry)
+    return plain.length > 0
+      ? []
+      : COMMANDS.filter((c) => !c.hidden)
+          .map((c) => c.name)
+          .concat("help");
   if (entry.name === "completion") return ["bash", "zsh", "fish"];
   if (!entry.load) return [];
   let command: Command = (await entry.load()).command();
@@ -49,16 +51,26 @@ async function candidates(words: string[]): Promise<string[]> {
     depth = 2;
   }
   if (current.startsWith("-"))
-    return [...command.options.flatMap((o) => (o.long ? [o.long] : [])), "--help", "--json", "--url", "--token"];
+    return [
+      ...command.options.flatMap((o) => (o.long ? [o.long] : [])),
+      "--help",
+      "--json",
+      "--url",
+      "--token",
+    ];
   const key = plain.slice(0, depth).join(" ");
   const first = plain.length === depth || ["stop", "start", "destroy", "rm"].includes(plain[0]!);
   if (first && SANDBOX.test(key)) return sandboxNames();
-  if ((first && SNAPSHOT.test(key)) || (key === "snapshot restore" && plain.length === depth + 1)) return snapshotNames();
+  if ((first && SNAPSHOT.test(key)) || (key === "snapshot restore" && plain.length === depth + 1))
+    return snapshotNames();
   return [];
 }
 
 async function quickClient() {
-  const [{ endpoint }, { Client }] = await Promise.all([import("./config.ts"), import("../client/client.ts")]);
+  const [{ endpoint }, { Client }] = await Promise.all([
+    import("./config.ts"),
+    import("../client/client.ts"),
+  ]);
   const where = endpoint({});
   return new Client({ url: where.url, token: where.token, signal: AbortSignal.timeout(PATIENCE_MS) });
 }
@@ -108,7 +120,9 @@ const change = (url: string, edit: (names: string[]) => string[]): void => {
   if (cached) writeNames(url, edit(cached.names));
 };
 
-export const addToCache = (url: string, ...names: string[]) => change(url, (all) => [...new Set([...names, ...all])]);
-export const removeFromCache = (url: string, name: string) => change(url, (all) => all.filter((n) => n !== name));
+export const addToCache = (url: string, ...names: string[]) =>
+  change(url, (all) => [...new Set([...names, ...all])]);
+export const removeFromCache = (url: string, name: string) =>
+  change(url, (all) => all.filter((n) => n !== name));
 export const renameInCache = (url: string, from: string, to: string) =>
   change(url, (all) => all.map((n) => (n === from ? to : n)));

@@ -26,13 +26,18 @@ complete -c bhatti -a '(__bhatti_complete)'
 };
 
 export const command = () =>
-  define("completion <shell>", "Print the completion script of a shell (bash, zsh, fish). Completes commands, flags, sandboxes and snapshots.", [
-    "source <(bhatti completion bash)                     # this shell",
-    "bhatti completion bash > ~/.local/share/bash-completion/completions/bhatti",
-    'bhatti completion zsh > "${fpath[1]}/_bhatti"',
-    "bhatti completion fish > ~/.config/fish/completions/bhatti.fish",
-  ]).action((shell: string) => {
+  define(
+    "completion <shell>",
+    "Print the completion script of a shell (bash, zsh, fish). Completes commands, flags, sandboxes and snapshots.",
+    [
+      "source <(bhatti completion bash)                     # this shell",
+      "bhatti completion bash > ~/.local/share/bash-completion/completions/bhatti",
+      "bhatti completion zsh > ~/.zfunc/_bhatti             # with ~/.zfunc in fpath",
+      "bhatti completion fish > ~/.config/fish/completions/bhatti.fish",
+    ],
+  ).action((shell: string) => {
     const script = SCRIPTS[shell];
-    if (script === undefined) throw usage(`no completion for "${shell}"`, "there is one for bash, zsh and fish");
+    if (script === undefined)
+      throw usage(`no completion for "${shell}"`, "there is one for bash, zsh and fish");
     write(1, script);
   });

@@ -56,7 +56,8 @@ function* files(warn: (text: string) => void): Generator<[string, Settings]> {
       text = readFileSync(file, "utf8");
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
-      if (!explicit && (code === "ENOENT" || code === "ENOTDIR" || (code === "EACCES" && file === SYSTEM))) continue;
+      if (!explicit && (code === "ENOENT" || code === "ENOTDIR" || (code === "EACCES" && file === SYSTEM)))
+        continue;
       throw new CliError(`cannot read ${file}: ${code ?? cause}`, {
         code: "config",
         remedy: explicit ? "unset BHATTI_CONFIG or let it name a readable file" : `check who owns ${file}`,
@@ -78,17 +79,27 @@ export function parseSettings(file: string, text: string): Settings {
     value = Bun.YAML.parse(text);
   } catch (cause) {
     // The parser's message may quote the text, which may be the key.
-    throw new CliError(`${file} is not valid YAML`, { code: "config", remedy: `correct ${file}, or run: bhatti setup`, cause });
+    throw new CliError(`${file} is not valid YAML`, {
+      code: "config",
+      remedy: `correct ${file}, or run: bhatti setup`,
+      cause,
+    });
   }
   if (value === null || value === undefined) return {};
   if (typeof value !== "object" || Array.isArray(value))
-    throw new CliError(`${file} must hold "key: value" lines`, { code: "config", remedy: "run: bhatti setup" });
+    throw new CliError(`${file} must hold "key: value" lines`, {
+      code: "config",
+      remedy: "run: bhatti setup",
+    });
   const settings: Settings = {};
   for (const key of ["api_url", "auth_token", "listen", "data_dir"] as const) {
     const member = (value as Record<string, unknown>)[key];
     if (member === undefined || member === null) continue;
     if (typeof member !== "string")
-      throw new CliError(`${file}: ${key} must be text`, { code: "config", remedy: `put quotes around the value of ${key}` });
+      throw new CliError(`${file}: ${key} must be text`, {
+        code: "config",
+        remedy: `put quotes around the value of ${key}`,
+      });
     settings[key] = member;
   }
   return settings;
@@ -110,7 +121,12 @@ export function endpoint(
     }
   }
   url ??= listen ? [listen[0], urlOfListen(listen[1])] : ["default", "http://localhost:8080"];
-  return { url: checkUrl(url[1], url[0]), token: token?.[1].trim() ?? "", urlFrom: url[0], tokenFrom: token?.[0] ?? "none" };
+  return {
+    url: checkUrl(url[1], url[0]),
+    token: token?.[1].trim() ?? "",
+    urlFrom: url[0],
+    tokenFrom: token?.[0] ?? "none",
+  };
 }
 
 /** Directory of the database, for commands that open it: flag, then files, then the installed default. */
@@ -125,10 +141,16 @@ export function checkUrl(text: string, from: string): string {
   const trimmed = text.trim().replace(/\/+$/, "");
   const remedy = "write it like http://localhost:8080 or https://bhatti.example.com";
   if (!/^https?:\/\//.test(trimmed) || !URL.canParse(trimmed))
-    throw new CliError(`"${trimmed}" (from ${from}) is not an http:// or https:// address`, { code: "config", remedy });
+    throw new CliError(`"${trimmed}" (from ${from}) is not an http:// or https:// address`, {
+      code: "config",
+      remedy,
+    });
   const url = new URL(trimmed);
   if (url.username || url.password || url.search || url.hash)
-    throw new CliError(`the address from ${from} must not hold a user, a query or a fragment`, { code: "config", remedy });
+    throw new CliError(`the address from ${from} must not hold a user, a query or a fragment`, {
+      code: "config",
+      remedy,
+    });
   return trimmed;
 }
 

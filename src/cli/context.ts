@@ -20,7 +20,10 @@ export function connect(globals: Globals): Client & { endpoint: Endpoint } {
   if (globals.timing) {
     const started = performance.now();
     process.on("exit", () =>
-      write(2, `total: ${(performance.now() - started).toFixed(1)} ms (start-up before: ${started.toFixed(1)} ms)\n`),
+      write(
+        2,
+        `total: ${(performance.now() - started).toFixed(1)} ms (start-up before: ${started.toFixed(1)} ms)\n`,
+      ),
     );
   }
   return Object.assign(client, { endpoint: where });

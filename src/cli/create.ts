@@ -25,12 +25,16 @@ interface Flags {
 }
 
 export const command = () =>
-  define("create [name]", "Create a sandbox and wait until it answers. An existing one of that name is left as it is.", [
-    "bhatti create dev",
-    "bhatti create ci --cpus 2 --memory 2G --disk-size 8G --label team=web",
-    "bhatti create app --env MODE=test --env-file .env --file ./run.sh:/workspace/run.sh:0755",
-    "bhatti create job --cold-after never --json",
-  ])
+  define(
+    "create [name]",
+    "Create a sandbox and wait until it answers. An existing one of that name is left as it is.",
+    [
+      "bhatti create dev",
+      "bhatti create ci --cpus 2 --memory 2G --disk-size 8G --label team=web",
+      "bhatti create app --env MODE=test --env-file .env --file ./run.sh:/workspace/run.sh:0755",
+      "bhatti create job --cold-after never --json",
+    ],
+  )
     .option("--name <name>", "same as the argument")
     .option("--image <image>", "root file system")
     .option("--cpus <n>", "virtual CPUs", integer("--cpus", 1, 256))
@@ -64,7 +68,8 @@ export const command = () =>
 
 function bodyOf(flags: Flags, name: string | undefined): CreateBody {
   let env: Record<string, string> = {};
-  for (const file of flags.envFile ?? []) env = { ...env, ...envFile("--env-file", local(file).toString("utf8")) };
+  for (const file of flags.envFile ?? [])
+    env = { ...env, ...envFile("--env-file", local(file).toString("utf8")) };
   env = { ...env, ...environment("--env", flags.env) };
   const labels = pairs("--label", flags.label);
   const files = (flags.file ?? []).map((text) => {

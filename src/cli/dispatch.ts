@@ -1,5 +1,5 @@
 import { find } from "./commands.ts";
-import { CliError, Exit, usage } from "./errors.ts";
+import { type CliError, Exit, usage } from "./errors.ts";
 import { report } from "./report.ts";
 import { watchSignals } from "./signals.ts";
 
@@ -35,7 +35,7 @@ async function run(argv: string[]): Promise<number> {
   if (word === undefined) {
     const odd = argv.find((a) => a !== "--help" && a !== "-h" && a !== "--json");
     if (odd !== undefined && !argv.includes("--help") && !argv.includes("-h"))
-      throw usage(`unknown flag ${odd}`, "bhatti --help");
+      throw usage(`unknown flag ${odd}`, "see: bhatti --help");
     return (await import("./help.ts")).rootHelp();
   }
   const rest = [...argv.slice(0, at), ...argv.slice(at + 1)];
@@ -58,6 +58,6 @@ async function unknown(word: string): Promise<CliError> {
   const near = similar(word);
   return usage(
     `unknown command "${word}"`,
-    near.length > 0 ? `did you mean: ${near.map((n) => `bhatti ${n}`).join(", ")}?` : "bhatti --help",
+    near.length > 0 ? `did you mean: ${near.map((n) => `bhatti ${n}`).join(", ")}?` : "see: bhatti --help",
   );
 }

@@ -4,10 +4,11 @@ import { define, options } from "./program.ts";
 import { withSpinner } from "./progress.ts";
 
 export const command = () =>
-  define("doctor", "Check whether this host can run sandboxes, and say how to repair what is wrong. Status 1 when something fails.", [
-    "sudo bhatti doctor",
-    "sudo bhatti doctor --json",
-  ]).action(async (_flags, self) => {
+  define(
+    "doctor",
+    "Check whether this host can run sandboxes, and say how to repair what is wrong. Status 1 when something fails.",
+    ["sudo bhatti doctor", "sudo bhatti doctor --json"],
+  ).action(async (_flags, self) => {
     options(self);
     const { runDoctor } = await import("../host/doctor.ts");
     const checks = await withSpinner("checking", () => runDoctor());

@@ -18,7 +18,17 @@ interface Flags {
   outputFile?: string;
 }
 
-const WITH_VALUE = new Set(["--url", "--token", "--timeout", "--env", "-e", "--env-file", "--cwd", "-w", "--output-file"]);
+const WITH_VALUE = new Set([
+  "--url",
+  "--token",
+  "--timeout",
+  "--env",
+  "-e",
+  "--env-file",
+  "--cwd",
+  "-w",
+  "--output-file",
+]);
 
 /** Everything from the first word of the remote command on is the command's, flags included: puts `--` before it. */
 export function prepare(args: string[]): string[] {
@@ -27,7 +37,8 @@ export function prepare(args: string[]): string[] {
     const word = args[i]!;
     if (word === "--") return args;
     if (WITH_VALUE.has(word)) i++;
-    else if (!word.startsWith("-") && ++positionals === 2) return [...args.slice(0, i), "--", ...args.slice(i)];
+    else if (!word.startsWith("-") && ++positionals === 2)
+      return [...args.slice(0, i), "--", ...args.slice(i)];
   }
   return args;
 }
@@ -62,9 +73,14 @@ Status 124: timed out, 125: bhatti failed, 126: cannot be executed, 127: no such
       }
     });
 
-async function execute(sandbox: string, cmd: string[], flags: ReturnType<typeof options<Flags>>): Promise<void> {
+async function execute(
+  sandbox: string,
+  cmd: string[],
+  flags: ReturnType<typeof options<Flags>>,
+): Promise<void> {
   let env: Record<string, string> = {};
-  for (const file of flags.envFile ?? []) env = { ...env, ...envFile("--env-file", readFileSync(file, "utf8")) };
+  for (const file of flags.envFile ?? [])
+    env = { ...env, ...envFile("--env-file", readFileSync(file, "utf8")) };
   env = { ...env, ...environment("--env", flags.env) };
   const body = {
     cmd,
@@ -91,7 +107,11 @@ async function execute(sandbox: string, cmd: string[], flags: ReturnType<typeof 
   if (outcome.error !== undefined) throw failure(outcome, cmd);
   if (capture) printJson(capture.result(outcome));
   if (outcome.timedOut) {
-    if (!capture) write(2, `error: timed out${flags.timeout ? ` after ${flags.timeout} s` : ""}; the command was killed\n`);
+    if (!capture)
+      write(
+        2,
+        `error: timed out${flags.timeout ? ` after ${flags.timeout} s` : ""}; the command was killed\n`,
+      );
     throw new Exit(EXIT.timeout);
   }
   throw new Exit(outcome.exitCode);
@@ -112,16 +132,24 @@ function forwardsStdin(): boolean {
 function failure(outcome: ExecOutcome, cmd: string[]): CliError {
   const name = cmd[0] ?? "";
   if (outcome.code === "exec_not_found")
-    return new CliError(`${name}: command not found in the sandbox`, { code: outcome.code, exit: EXIT.commandNotFound });
+    return new CliError(`${name}: command not found in the sandbox`, {
+      code: outcome.code,
+      exit: EXIT.commandNotFound,
+    });
   if (outcome.code === "exec_not_executable")
     return new CliError(`${name}: cannot be executed`, { code: outcome.code, exit: EXIT.notExecutable });
-  if (outcome.code === "timeout") return new CliError(`timed out; the command was killed`, { code: "timeout", exit: EXIT.timeout });
-  return new CliError(outcome.error ?? "failed", { code: outcome.code ?? "guest_failed", exit: EXIT.execFailed });
+  if (outcome.code === "timeout")
+    return new CliError(`timed out; the command was killed`, { code: "timeout", exit: EXIT.timeout });
+  return new CliError(outcome.error ?? "failed", {
+    code: outcome.code ?? "guest_failed",
+    exit: EXIT.execFailed,
+  });
 }
 
 /** Status 1 is the remote command's to give: whatever fails here leaves with 125. */
 function asExecFailure(error: unknown): unknown {
-  if (error instanceof ApiError || error instanceof TransportError) return Object.assign(error, { exit: EXIT.execFailed });
+  if (error instanceof ApiError || error instanceof TransportError)
+    return Object.assign(error, { exit: EXIT.execFailed });
   if (error instanceof CliError && error.exit === EXIT.failure)
     return new CliError(error.message, { ...error.options, exit: EXIT.execFailed });
   return error;

@@ -8,11 +8,16 @@ import { define, group, options } from "./program.ts";
 import { meter, withSpinner } from "./progress.ts";
 
 export const command = () =>
-  group("file", "Read and write files in a sandbox. Binary-safe, streamed; a sleeping sandbox wakes.", [read(), writeFile(), list(), stat()], [
-    "bhatti file read dev /etc/os-release",
-    "bhatti file write dev /workspace/data.bin < data.bin",
-    "bhatti file ls dev /workspace",
-  ]);
+  group(
+    "file",
+    "Read and write files in a sandbox. Binary-safe, streamed; a sleeping sandbox wakes.",
+    [read(), writeFile(), list(), stat()],
+    [
+      "bhatti file read dev /etc/os-release",
+      "bhatti file write dev /workspace/data.bin < data.bin",
+      "bhatti file ls dev /workspace",
+    ],
+  );
 
 interface ReadFlags {
   output?: string;
@@ -38,7 +43,11 @@ const read = () =>
       if (flags.offset !== undefined && !part) throw usage("--offset needs --limit or --max-bytes");
       const client = connect(flags);
       const answer = await withSpinner("reading", () =>
-        client.files.read(sandbox, path, { offset: flags.offset, limit: flags.limit, max_bytes: flags.maxBytes }),
+        client.files.read(sandbox, path, {
+          offset: flags.offset,
+          limit: flags.limit,
+          max_bytes: flags.maxBytes,
+        }),
       );
       const announced = Number(answer.headers.get("x-file-size") ?? Number.NaN);
       const total = !part && Number.isFinite(announced) ? announced : undefined;
@@ -69,10 +78,14 @@ const read = () =>
     });
 
 const writeFile = () =>
-  define("write <sandbox> <path> [local]", "Write stdin, or a local file, to a file. It is replaced as a whole or not at all.", [
-    "echo hello | bhatti file write dev /workspace/hello.txt",
-    "bhatti file write dev /workspace/run.sh ./run.sh --mode 0755",
-  ])
+  define(
+    "write <sandbox> <path> [local]",
+    "Write stdin, or a local file, to a file. It is replaced as a whole or not at all.",
+    [
+      "echo hello | bhatti file write dev /workspace/hello.txt",
+      "bhatti file write dev /workspace/run.sh ./run.sh --mode 0755",
+    ],
+  )
     .option("--mode <octal>", "permissions (0644)", mode("--mode"))
     .action(async (sandbox: string, path: string, local: string | undefined, _flags, self) => {
       const flags = options<{ mode?: string }>(self);
@@ -88,31 +101,35 @@ const writeFile = () =>
     });
 
 const list = () =>
-  define("ls <sandbox> <path>", "List a directory, sorted by name.", ["bhatti file ls dev /workspace", "bhatti file ls dev / --json"]).action(
-    async (sandbox: string, path: string, _flags, self) => {
-      const flags = options(self);
-      const client = connect(flags);
-      const entries = await withSpinner("listing", () => client.files.list(sandbox, path));
-      entries.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-      if (printJson(entries)) return;
-      for (const e of entries)
-        say(`${e.is_dir ? "d" : "-"}${clean(e.mode)} ${String(e.size).padStart(8)} ${clean(e.name)}`);
-    },
-  );
+  define("ls <sandbox> <path>", "List a directory, sorted by name.", [
+    "bhatti file ls dev /workspace",
+    "bhatti file ls dev / --json",
+  ]).action(async (sandbox: string, path: string, _flags, self) => {
+    const flags = options(self);
+    const client = connect(flags);
+    const entries = await withSpinner("listing", () => client.files.list(sandbox, path));
+    entries.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+    if (printJson(entries)) return;
+    for (const e of entries)
+      say(`${e.is_dir ? "d" : "-"}${clean(e.mode)} ${String(e.size).padStart(8)} ${clean(e.name)}`);
+  });
 
 const stat = () =>
-  define("stat <sandbox> <path>", "Size, mode and kind of a file.", ["bhatti file stat dev /etc/passwd"]).action(
-    async (sandbox: string, path: string, _flags, self) => {
-      const flags = options(self);
-      const client = connect(flags);
-      const found = await withSpinner("looking", () => client.files.stat(sandbox, path));
-      if (printJson({ path, ...found })) return;
-      fields([
-        ["Path", path],
-        ["Kind", found.is_dir ? "directory" : "file"],
-        ["Size", `${found.size} (${bytes(found.size)})`],
-        ["Mode", found.mode],
-        ["Modified", found.mtime === undefined ? undefined : localTime(new Date(found.mtime * 1000).toISOString())],
-      ]);
-    },
-  );
+  define("stat <sandbox> <path>", "Size, mode and kind of a file.", [
+    "bhatti file stat dev /etc/passwd",
+  ]).action(async (sandbox: string, path: string, _flags, self) => {
+    const flags = options(self);
+    const client = connect(flags);
+    const found = await withSpinner("looking", () => client.files.stat(sandbox, path));
+    if (printJson({ path, ...found })) return;
+    fields([
+      ["Path", path],
+      ["Kind", found.is_dir ? "directory" : "file"],
+      ["Size", `${found.size} (${bytes(found.size)})`],
+      ["Mode", found.mode],
+      [
+        "Modified",
+        found.mtime === undefined ? undefined : localTime(new Date(found.mtime * 1000).toISOString()),
+      ],
+    ]);
+  });

@@ -7,11 +7,11 @@ import { define, options } from "./program.ts";
 import { withSpinner } from "./progress.ts";
 
 export const command = () =>
-  define("fork <sandbox>", "Make running copies of a sandbox: memory, processes and disk, with an identity of their own. All or none.", [
-    "bhatti fork dev",
-    "bhatti fork dev --count 5",
-    "bhatti fork dev --name try-a --name try-b",
-  ])
+  define(
+    "fork <sandbox>",
+    "Make running copies of a sandbox: memory, processes and disk, with an identity of their own. All or none.",
+    ["bhatti fork dev", "bhatti fork dev --count 5", "bhatti fork dev --name try-a --name try-b"],
+  )
     .option("--count <n>", "how many (1)", integer("--count", 1, 1000))
     .option("--name <name>", "name of a copy (repeatable)", collect)
     .action(async (sandbox: string, _flags, self) => {
@@ -25,6 +25,7 @@ export const command = () =>
       );
       addToCache(client.endpoint.url, ...result.sandboxes.map((copy) => copy.name));
       if (printJson(result)) return;
-      for (const copy of result.sandboxes) say(`sandbox/${clean(copy.name)} forked from ${clean(sandbox)} (${clean(copy.ip)})`);
+      for (const copy of result.sandboxes)
+        say(`sandbox/${clean(copy.name)} forked from ${clean(sandbox)} (${clean(copy.ip)})`);
       say(`  paused: ${Math.round(result.pause_ms)} ms`);
     });

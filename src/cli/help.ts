@@ -8,7 +8,9 @@ export function rootHelp(): number {
   const groups = [...new Set(visible.map((c) => c.group))].map((title) => {
     const lines = visible
       .filter((c) => c.group === title)
-      .map((c) => `  ${c.name.padEnd(width)}${c.summary}${c.aliases ? ` (also: ${c.aliases.join(", ")})` : ""}`);
+      .map(
+        (c) => `  ${c.name.padEnd(width)}${c.summary}${c.aliases ? ` (also: ${c.aliases.join(", ")})` : ""}`,
+      );
     return `${bold(`${title}:`)}\n${lines.join("\n")}`;
   });
   write(
@@ -42,7 +44,8 @@ bhatti <command> --help shows the options of a command, with examples.
 export function similar(word: string): string[] {
   const names = COMMANDS.filter((c) => !c.hidden).flatMap((c) => [c.name, ...(c.aliases ?? [])]);
   return names.filter(
-    (name) => (word.length > 1 && name.startsWith(word)) || distance(word, name) <= Math.min(2, name.length - 1),
+    (name) =>
+      (word.length > 1 && name.startsWith(word)) || distance(word, name) <= Math.min(2, name.length - 1),
   );
 }
 

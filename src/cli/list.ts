@@ -29,7 +29,11 @@ export const command = () =>
         throw usage(`-o: "${format}" is not table, wide, name or json`);
       const client = connect(flags);
       const list = await client.sandboxes.list(flags.label);
-      if (!flags.label) writeNames(client.endpoint.url, list.map((s) => s.name));
+      if (!flags.label)
+        writeNames(
+          client.endpoint.url,
+          list.map((s) => s.name),
+        );
       if (format === "json") flags.json = true;
       if (printJson(list)) return;
       if (format === "name") return list.forEach((s) => void say(s.name));
@@ -56,5 +60,6 @@ export const command = () =>
           list.map((s) => [s.name, s.status, s.thermal || "-", s.ip, ...(urls ? [s.urls?.[0] ?? "-"] : [])]),
         );
       }
-      if (list.length === 0) notice(flags.label ? "no sandbox has these labels" : "no sandboxes yet: bhatti create dev");
+      if (list.length === 0)
+        notice(flags.label ? "no sandbox has these labels" : "no sandboxes yet: bhatti create dev");
     });

@@ -1,5 +1,14 @@
 /** Files of this machine as sources and targets of streams. */
-import { closeSync, fstatSync, fsyncSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CliError, usage } from "./errors.ts";
 import { isTty, write } from "./output.ts";
@@ -47,7 +56,11 @@ export async function toStdout(stream: ReadableStream<Uint8Array>): Promise<void
  * Everything of the stream into `file`, which appears complete or not at all. Bytes written are returned.
  * @throws CliError when the file cannot be written, or exists and `force` is not given.
  */
-export async function toFile(stream: ReadableStream<Uint8Array>, file: string, force: boolean): Promise<number> {
+export async function toFile(
+  stream: ReadableStream<Uint8Array>,
+  file: string,
+  force: boolean,
+): Promise<number> {
   if (!force && (await Bun.file(file).exists())) throw usage(`${file} exists`, "add --force to replace it");
   const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.part`);
   let fd: number;

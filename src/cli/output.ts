@@ -25,7 +25,8 @@ export function write(fd: 1 | 2, data: string | Uint8Array): void {
       if (code === "EAGAIN")
         Bun.sleepSync(2); // someone made the pipe non-blocking, and it is full
       else if (code === "EPIPE") process.exit(EXIT.brokenPipe);
-      else if (fd === 2) return; // nowhere left to complain
+      else if (fd === 2)
+        return; // nowhere left to complain
       else throw error;
     }
   }

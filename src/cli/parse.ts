@@ -5,7 +5,9 @@ export function integer(flag: string, min: number, max = Number.MAX_SAFE_INTEGER
   return (text: string): number => {
     const value = Number(text);
     if (!/^\d+$/.test(text) || value < min || value > max)
-      throw usage(`${flag}: "${text}" is not a whole number ${max < 1e9 ? `from ${min} to ${max}` : `of at least ${min}`}`);
+      throw usage(
+        `${flag}: "${text}" is not a whole number ${max < 1e9 ? `from ${min} to ${max}` : `of at least ${min}`}`,
+      );
     return value;
   };
 }

@@ -5,10 +5,11 @@ import { define, options } from "./program.ts";
 import { withSpinner } from "./progress.ts";
 
 export const command = () =>
-  define("ports <sandbox>", "List the TCP ports something listens on. A sleeping sandbox is left asleep unless --wake is given.", [
-    "bhatti ports dev",
-    "bhatti ports dev --wake --json",
-  ])
+  define(
+    "ports <sandbox>",
+    "List the TCP ports something listens on. A sleeping sandbox is left asleep unless --wake is given.",
+    ["bhatti ports dev", "bhatti ports dev --wake --json"],
+  )
     .option("--wake", "wake it first if it sleeps")
     .action(async (sandbox: string, _flags, self) => {
       const flags = options<{ wake?: boolean }>(self);

@@ -1,5 +1,5 @@
 /** How every command is declared and parsed, with commander behind it. */
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { Exit, usage } from "./errors.ts";
 import { setJson, write } from "./output.ts";
 
@@ -14,7 +14,7 @@ export interface Globals {
 /** A command with the global flags, strict arguments and examples below its help. `usage` starts with its name. */
 export function define(usageLine: string, summary: string, examples: string[]): Command {
   const [name, ...args] = usageLine.split(" ");
-  const command = new Command(name).description(summary);
+  const command = new Command(name).description(summary).summary(summary.split(/[.:;]/, 1)[0] ?? "");
   for (const argument of args) if (argument !== "") command.argument(argument);
   return prepare(command, examples);
 }
@@ -48,14 +48,19 @@ function prepare(command: Command, examples: string[]): Command {
 
 /** Last, so that help shows them last; on every level, so that they may stand anywhere. */
 function declareGlobals(command: Command): void {
-  command
-    .optionsGroup("Global options:")
-    .option("--url <url>", "address of the server (BHATTI_URL)")
-    .option("--token <key>", "API key (BHATTI_TOKEN is safer: a command line is visible to other users)")
-    .option("--json", "one JSON value on stdout, errors as JSON on stderr")
-    .option("--timing", "times of every request, on stderr");
+  // The help of a group is a list of its commands; they tell of the global options themselves.
+  const isGroup = command.commands.length > 0;
+  command.optionsGroup("Global options:");
+  for (const [flags, text] of GLOBALS) command.addOption(new Option(flags, text).hideHelp(isGroup));
   for (const child of command.commands) declareGlobals(child);
 }
+
+const GLOBALS = [
+  ["--url <url>", "address of the server (BHATTI_URL)"],
+  ["--token <key>", "API key (BHATTI_TOKEN is safer: a command line is visible to other users)"],
+  ["--json", "one JSON value on stdout, errors as JSON on stderr"],
+  ["--timing", "times of every request, on stderr"],
+] as const;
 
 /** Runs the command line. @throws CliError for what commander does not accept (status 2), Exit after help. */
 export async function parse(command: Command, args: string[]): Promise<void> {
@@ -69,7 +74,7 @@ export async function parse(command: Command, args: string[]): Promise<void> {
     const [message, ...more] = error.message.replace(/^error: /, "").split("\n");
     throw usage(
       message ?? "wrong arguments",
-      more.length > 0 ? more.join(" ").replace(/^\(|\)$/g, "") : `${command.name()} --help`,
+      more.length > 0 ? more.join(" ").replace(/^\(|\)$/g, "") : `see: ${command.name()} --help`,
     );
   }
 }

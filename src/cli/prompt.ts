@@ -20,7 +20,8 @@ export async function ask(question: string, fallback = ""): Promise<string> {
 export function askSecret(question: string): string {
   requireTerminal("an API key is needed", "pipe it to --token-stdin, or set BHATTI_TOKEN");
   const fd = openSync("/dev/tty", "r");
-  const stty = (...args: string[]) => Bun.spawnSync(["stty", ...args], { stdin: fd, stdout: "ignore", stderr: "ignore" });
+  const stty = (...args: string[]) =>
+    Bun.spawnSync(["stty", ...args], { stdin: fd, stdout: "ignore", stderr: "ignore" });
   const restore = () => {
     stty("echo");
   };

@@ -14,11 +14,11 @@ const SCRIPT = `cd /proc && for p in [0-9]*; do
 done`;
 
 export const command = () =>
-  define("ps [sandbox]", "Processes of a sandbox; without a name, what all of yours are doing. Wakes nothing unless --wake is given.", [
-    "bhatti ps",
-    "bhatti ps dev",
-    "bhatti ps dev --wake --json",
-  ])
+  define(
+    "ps [sandbox]",
+    "Processes of a sandbox; without a name, what all of yours are doing. Wakes nothing unless --wake is given.",
+    ["bhatti ps", "bhatti ps dev", "bhatti ps dev --wake --json"],
+  )
     .option("--wake", "wake it first if it sleeps")
     .action(async (sandbox: string | undefined, _flags, self) => {
       const flags = options<{ wake?: boolean }>(self);
@@ -36,7 +36,11 @@ export const command = () =>
       if (printJson(list)) return;
       table(
         ["PID", "UID", "COMMAND"],
-        list.map((p) => [String(p.pid), String(p.uid), p.argv.length > 100 ? `${p.argv.slice(0, 99)}…` : p.argv]),
+        list.map((p) => [
+          String(p.pid),
+          String(p.uid),
+          p.argv.length > 100 ? `${p.argv.slice(0, 99)}…` : p.argv,
+        ]),
         [0, 1],
       );
     });
@@ -51,7 +55,10 @@ async function overview(client: Client): Promise<void> {
   if (list.length === 0) notice("no sandboxes yet: bhatti create dev");
 }
 
-async function processes(client: Client, sandbox: string): Promise<{ pid: number; uid: number; argv: string }[]> {
+async function processes(
+  client: Client,
+  sandbox: string,
+): Promise<{ pid: number; uid: number; argv: string }[]> {
   let text = "";
   let complaint = "";
   const decoder = new TextDecoder();

@@ -1,4 +1,15 @@
-import { chownSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statSync, unlinkSync, writeSync } from "node:fs";
+import {
+  chownSync,
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Client } from "../client/client.ts";
 import { ApiError } from "../client/error.ts";
@@ -18,11 +29,15 @@ interface Flags {
 }
 
 export const command = () =>
-  define("setup", "Save the server's address and your API key for later calls, after trying them out. Asks for what is not given.", [
-    "bhatti setup",
-    "bhatti setup --api-url https://bhatti.example.com --token-stdin < key.txt",
-    "bhatti setup --api-url http://localhost:8080 --token bht_…",
-  ])
+  define(
+    "setup",
+    "Save the server's address and your API key for later calls, after trying them out. Asks for what is not given.",
+    [
+      "bhatti setup",
+      "bhatti setup --api-url https://bhatti.example.com --token-stdin < key.txt",
+      "bhatti setup --api-url http://localhost:8080 --token bht_…",
+    ],
+  )
     .option("--api-url <url>", "address of the server (same as --url)")
     .option("--token-stdin", "read the API key from stdin")
     .option("--no-verify", "save without asking the server")

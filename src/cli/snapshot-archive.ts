@@ -9,16 +9,24 @@ import { meter, withSpinner } from "./progress.ts";
 
 /** `snapshot export`. */
 export const exportCommand = () =>
-  define("export <snapshot>", "Save a snapshot as one archive: compressed tar with manifest and checksums. It holds the memory of the machine, secrets included.", [
-    "bhatti snapshot export before-upgrade -o before-upgrade.tar.zst",
-    "bhatti snapshot export before-upgrade | ssh other bhatti snapshot import - --name before-upgrade",
-  ])
+  define(
+    "export <snapshot>",
+    "Save a snapshot as one archive: compressed tar with manifest and checksums. It holds the memory of the machine, secrets included.",
+    [
+      "bhatti snapshot export before-upgrade -o before-upgrade.tar.zst",
+      "bhatti snapshot export before-upgrade | ssh other bhatti snapshot import - --name before-upgrade",
+    ],
+  )
     .option("-o, --output <file>", "save here (0600); - is stdout")
     .option("--force", "replace an existing file")
     .action(async (name: string, _flags, self) => {
       const flags = options<{ output?: string; force?: boolean }>(self);
       const file = flags.output ?? "-";
-      if (file === "-" && isTty(1)) throw usage("an archive is nothing for a terminal", `bhatti snapshot export ${name} -o ${name}.tar.zst`);
+      if (file === "-" && isTty(1))
+        throw usage(
+          "an archive is nothing for a terminal",
+          `bhatti snapshot export ${name} -o ${name}.tar.zst`,
+        );
       if (file === "-" && jsonMode()) throw usage("--json needs -o <file>: stdout is taken by the archive");
       const client = connect(flags);
       const answer = await withSpinner("packing", () => client.snapshots.export(name));
@@ -38,10 +46,11 @@ export const exportCommand = () =>
 
 /** `snapshot import`. */
 export const importCommand = () =>
-  define("import <file>", "Load an archive made by export; - is stdin. Refused when CPU, VMM or kernel of this server do not fit.", [
-    "bhatti snapshot import before-upgrade.tar.zst",
-    "bhatti snapshot import old.tar.zst --name old --cold",
-  ])
+  define(
+    "import <file>",
+    "Load an archive made by export; - is stdin. Refused when CPU, VMM or kernel of this server do not fit.",
+    ["bhatti snapshot import before-upgrade.tar.zst", "bhatti snapshot import old.tar.zst --name old --cold"],
+  )
     .option("--name <name>", "name of the snapshot (that of the file without its endings)")
     .option("--cold", "take the disk alone: it will boot, on any server")
     .action(async (file: string, _flags, self) => {
@@ -52,9 +61,13 @@ export const importCommand = () =>
       const { stream, size } = source(file);
       const progress = meter(clean(name), size);
       try {
-        const s = await client.snapshots.import(name, progress.through(stream), { cold: flags.cold === true, size });
+        const s = await client.snapshots.import(name, progress.through(stream), {
+          cold: flags.cold === true,
+          size,
+        });
         progress.end();
-        if (!printJson(s)) say(`imported "${clean(s.name)}" (${s.size_mb}MB, ${s.kind === "disk" ? "boots" : "resumes"})`);
+        if (!printJson(s))
+          say(`imported "${clean(s.name)}" (${s.size_mb}MB, ${s.kind === "disk" ? "boots" : "resumes"})`);
       } finally {
         progress.end();
       }

@@ -29,7 +29,8 @@ const create = () =>
     .action(async (sandbox: string, _flags, self) => {
       const flags = options<{ name?: string; label?: string }>(self);
       const name = flags.name ?? flags.label;
-      if (name === undefined) throw usage("--name is required", `bhatti snapshot create ${sandbox} --name <name>`);
+      if (name === undefined)
+        throw usage("--name is required", `bhatti snapshot create ${sandbox} --name <name>`);
       if (flags.label !== undefined && flags.label !== name) throw usage("--name and --label differ");
       const client = connect(flags);
       const s = await withSpinner("taking the snapshot", () => client.snapshots.create(sandbox, name));
@@ -39,26 +40,27 @@ const create = () =>
     });
 
 const list = () =>
-  define("list", "List your snapshots, newest first.", ["bhatti snapshot list", "bhatti snapshot list --json"]).action(
-    async (_flags, self) => {
-      const flags = options(self);
-      const all = await connect(flags).snapshots.list();
-      if (printJson(all)) return;
-      table(
-        ["NAME", "SOURCE", "KIND", "SIZE", "ON DISK", "AGE", "ID"],
-        all.map((s) => [
-          s.name,
-          s.source_sandbox,
-          s.kind ?? "-",
-          `${s.size_mb}MB`,
-          s.allocated_bytes === undefined ? "-" : bytes(s.exclusive_bytes ?? s.allocated_bytes),
-          age(s.created_at),
-          s.id,
-        ]),
-      );
-      if (all.length === 0) notice("no snapshots yet: bhatti snapshot create <sandbox> --name <name>");
-    },
-  );
+  define("list", "List your snapshots, newest first.", [
+    "bhatti snapshot list",
+    "bhatti snapshot list --json",
+  ]).action(async (_flags, self) => {
+    const flags = options(self);
+    const all = await connect(flags).snapshots.list();
+    if (printJson(all)) return;
+    table(
+      ["NAME", "SOURCE", "KIND", "SIZE", "ON DISK", "AGE", "ID"],
+      all.map((s) => [
+        s.name,
+        s.source_sandbox,
+        s.kind ?? "-",
+        `${s.size_mb}MB`,
+        s.allocated_bytes === undefined ? "-" : bytes(s.exclusive_bytes ?? s.allocated_bytes),
+        age(s.created_at),
+        s.id,
+      ]),
+    );
+    if (all.length === 0) notice("no snapshots yet: bhatti snapshot create <sandbox> --name <name>");
+  });
 
 const inspect = () =>
   define("inspect <snapshot>", "Show one snapshot.", ["bhatti snapshot inspect before-upgrade"]).action(
@@ -84,7 +86,9 @@ const inspect = () =>
   );
 
 const remove = () =>
-  define("delete <snapshot>", "Delete a snapshot. Sandboxes made from it stay.", ["bhatti snapshot delete before-upgrade --yes"])
+  define("delete <snapshot>", "Delete a snapshot. Sandboxes made from it stay.", [
+    "bhatti snapshot delete before-upgrade --yes",
+  ])
     .alias("rm")
     .option("-y, --yes", "do not ask")
     .action(async (name: string, _flags, self) => {
@@ -96,7 +100,9 @@ const remove = () =>
     });
 
 const resume = () =>
-  define("resume <snapshot>", "Make a new sandbox from a snapshot.", ["bhatti snapshot resume before-upgrade --name second"])
+  define("resume <snapshot>", "Make a new sandbox from a snapshot.", [
+    "bhatti snapshot resume before-upgrade --name second",
+  ])
     .option("--name <name>", "name of the sandbox")
     .action(async (name: string, _flags, self) => {
       const flags = options<{ name?: string }>(self);
@@ -107,9 +113,11 @@ const resume = () =>
     });
 
 const restore = () =>
-  define("restore <sandbox> <snapshot>", "Put a sandbox back to a snapshot, its identity kept. Its present state is saved as a snapshot first.", [
-    "bhatti snapshot restore dev before-upgrade",
-  ]).action(async (sandbox: string, name: string, _flags, self) => {
+  define(
+    "restore <sandbox> <snapshot>",
+    "Put a sandbox back to a snapshot, its identity kept. Its present state is saved as a snapshot first.",
+    ["bhatti snapshot restore dev before-upgrade"],
+  ).action(async (sandbox: string, name: string, _flags, self) => {
     const flags = options(self);
     const client = connect(flags);
     const result = await withSpinner("restoring", () => client.snapshots.restore(sandbox, name));

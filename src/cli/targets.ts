@@ -12,7 +12,9 @@ export interface Selection {
 }
 
 export const selectable = (command: Command): Command =>
-  command.option("--label <key=value>", "those with this label (repeatable, all must match)", collect).option("--all", "all of yours");
+  command
+    .option("--label <key=value>", "those with this label (repeatable, all must match)", collect)
+    .option("--all", "all of yours");
 
 /** Names given, or those the flags select. @throws CliError when both or neither are given. */
 export async function targets(client: Client, names: string[], selection: Selection): Promise<string[]> {
@@ -47,5 +49,6 @@ export async function each<T>(
     }
   }
   printJson(many ? results : results[0]);
-  if (failures.length > 0) throw new CliError(`${failures.length} of ${names.length} failed\n${failures.join("\n")}`);
+  if (failures.length > 0)
+    throw new CliError(`${failures.length} of ${names.length} failed\n${failures.join("\n")}`);
 }

@@ -59,7 +59,8 @@ export async function readError(response: Response): Promise<ApiError> {
   } catch {
     // Not JSON: a proxy's page, perhaps. Its first line is better than nothing.
   }
-  const message = text(body.error) ?? text(raw.trim().split("\n", 1)[0]?.slice(0, 200)) ?? response.statusText;
+  const message =
+    text(body.error) ?? text(raw.trim().split("\n", 1)[0]?.slice(0, 200)) ?? response.statusText;
   const seconds = Number(response.headers.get("retry-after") ?? Number.NaN);
   return new ApiError(
     response.status,

@@ -31,7 +31,12 @@ export class ExecClient {
   constructor(private readonly http: Http) {}
 
   /** Output as it comes. @throws TransportError when the stream ends without a word on how the command ended. */
-  async run(ref: string, body: ExecBody, sink: ExecSink, _stdin?: ReadableStream<Uint8Array>): Promise<ExecOutcome> {
+  async run(
+    ref: string,
+    body: ExecBody,
+    sink: ExecSink,
+    _stdin?: ReadableStream<Uint8Array>,
+  ): Promise<ExecOutcome> {
     const response = await this.http.request("POST", path`/sandboxes/${ref}/exec`, {
       json: body,
       headers: { accept: "application/x-ndjson" },
@@ -55,7 +60,10 @@ export class ExecClient {
   }
 
   /** Starts the command and leaves; its output goes to a file in the guest. */
-  detach(ref: string, body: ExecBody & { output_file?: string }): Promise<{ pid: number; output_file: string }> {
+  detach(
+    ref: string,
+    body: ExecBody & { output_file?: string },
+  ): Promise<{ pid: number; output_file: string }> {
     return this.http.json("POST", path`/sandboxes/${ref}/exec`, {
       json: { ...body, detach: true },
       timeoutMs: 300_000,

@@ -64,14 +64,21 @@ export class Http {
       return (await response.json()) as T;
     } catch (cause) {
       this.options.signal?.throwIfAborted();
-      throw new TransportError(`${this.base} did not answer with JSON; is it a bhatti server?`, "bad_answer", {
-        cause,
-      });
+      throw new TransportError(
+        `${this.base} did not answer with JSON; is it a bhatti server?`,
+        "bad_answer",
+        {
+          cause,
+        },
+      );
     }
   }
 
   private async once(method: string, path: string, options: RequestOptions): Promise<Response> {
-    const headers: Record<string, string> = { "user-agent": this.options.userAgent ?? "bhatti", ...options.headers };
+    const headers: Record<string, string> = {
+      "user-agent": this.options.userAgent ?? "bhatti",
+      ...options.headers,
+    };
     if (this.options.token) headers.authorization = `Bearer ${this.options.token}`;
     if (options.json !== undefined) headers["content-type"] = "application/json";
     const timer = new AbortController();
@@ -95,7 +102,9 @@ export class Http {
       this.options.signal?.throwIfAborted();
       options.signal?.throwIfAborted();
       if (timer.signal.aborted)
-        throw new TransportError(`no answer from ${this.base} within ${timeoutMs / 1000} s`, "timeout", { cause });
+        throw new TransportError(`no answer from ${this.base} within ${timeoutMs / 1000} s`, "timeout", {
+          cause,
+        });
       throw new TransportError(`cannot reach ${this.base}: ${reason(cause)}`, "unreachable", { cause });
     } finally {
       clearTimeout(alarm);
@@ -152,7 +161,12 @@ function reason(cause: unknown): string {
 
 /** Go's and curl's habit: HTTP_PROXY is for other machines. Bun would send even loopback requests, key included, to it. */
 function bypassProxyForLoopback(base: string): void {
-  if (!process.env.HTTP_PROXY && !process.env.http_proxy && !process.env.HTTPS_PROXY && !process.env.https_proxy)
+  if (
+    !process.env.HTTP_PROXY &&
+    !process.env.http_proxy &&
+    !process.env.HTTPS_PROXY &&
+    !process.env.https_proxy
+  )
     return;
   const host = URL.canParse(base) ? new URL(base).hostname : "";
   if (host !== "localhost" && host !== "[::1]" && !host.startsWith("127.")) return;

@@ -14,7 +14,10 @@ export async function* ndjson(
   for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
     let from = 0;
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
-      const line = pending.length > 0 ? Buffer.concat([...pending, chunk.subarray(from, end)]) : chunk.subarray(from, end);
+      const line =
+        pending.length > 0
+          ? Buffer.concat([...pending, chunk.subarray(from, end)])
+          : chunk.subarray(from, end);
       pending = [];
       size = 0;
       from = end + 1;
@@ -32,7 +35,8 @@ export async function* ndjson(
 }
 
 function parse(line: Uint8Array, maxLineBytes: number): Record<string, unknown> | undefined {
-  if (line.length > maxLineBytes) throw new Error(`a line of the answer is longer than ${maxLineBytes} bytes`);
+  if (line.length > maxLineBytes)
+    throw new Error(`a line of the answer is longer than ${maxLineBytes} bytes`);
   const text = new TextDecoder().decode(line).trim();
   if (text === "") return undefined;
   let value: unknown;

@@ -11,7 +11,10 @@ export class SnapshotsClient {
   constructor(private readonly http: Http) {}
 
   create(sandbox: string, name: string): Promise<SnapshotView> {
-    return this.http.json("POST", path`/sandboxes/${sandbox}/checkpoint`, { json: { name }, timeoutMs: COPY_MS });
+    return this.http.json("POST", path`/sandboxes/${sandbox}/checkpoint`, {
+      json: { name },
+      timeoutMs: COPY_MS,
+    });
   }
 
   list(): Promise<SnapshotView[]> {
