@@ -43,6 +43,9 @@ interface EventFlags {
   follow?: boolean;
 }
 
+/** Events looked through for --since; the server's own limit. */
+const SEARCHED = 10_000;
+
 interface ShownEvent {
   ts: string;
   type: string;
@@ -72,7 +75,7 @@ const events = () =>
     .action(async (_flags, self) => {
       const { type, user, sandbox, since, limit, follow, ...globals } = options<EventFlags>(self);
       const client = connect(globals);
-      const query = { type, user, sandbox, since, limit };
+      const query = { type, user, sandbox };
       if (follow) {
         for await (const event of client.admin.follow(query)) {
           if (jsonMode()) write(1, `${JSON.stringify(event)}\n`);
@@ -86,7 +89,13 @@ const events = () =>
         interrupted.throwIfAborted();
         return;
       }
-      const list = await client.admin.events({ ...query, limit: limit ?? 50 });
+      const wanted = limit ?? 50;
+      // The server counts, it does not look at clocks: a time is a matter of this side.
+      const found = await client.admin.events({ ...query, limit: since ? SEARCHED : wanted });
+      const list = found
+        .filter((event) => !since || Date.parse(event.ts) >= Date.parse(since))
+        .sort((a, b) => b.id - a.id)
+        .slice(0, wanted);
       if (printJson(list)) return;
       if (list.length === 0) return say("No events found.");
       table(

@@ -1,7 +1,7 @@
 import { connect } from "./context.ts";
 import { CliError, usage } from "./errors.ts";
 import { bytes, localTime } from "./format.ts";
-import { source, toFile, toStdout } from "./local-file.ts";
+import { buffered, source, toFile, toStdout } from "./local-file.ts";
 import { clean, fields, printJson, say } from "./output.ts";
 import { integer, mode } from "./parse.ts";
 import { define, group, options } from "./program.ts";
@@ -93,7 +93,9 @@ const writeFile = () =>
       const { stream, size } = source(local);
       const progress = meter(clean(path), size);
       try {
-        await client.files.write(sandbox, path, progress.through(stream), { mode: flags.mode, size });
+        // The server wants to know the size first; a pipe does not tell it.
+        const body = size === undefined ? await buffered(stream) : progress.through(stream);
+        await client.files.write(sandbox, path, body, { mode: flags.mode, size });
       } finally {
         progress.end();
       }

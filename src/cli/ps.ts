@@ -74,8 +74,7 @@ async function processes(
       },
     },
   );
-  if (outcome.error ?? (outcome.exitCode !== 0 && text === ""))
-    throw new CliError(`cannot list processes: ${outcome.error ?? complaint.trim()}`);
+  if (outcome.exitCode !== 0 && text === "") throw new CliError(`cannot list processes: ${complaint.trim()}`);
   return text
     .split("\n")
     .map((line) => line.split("\t"))

@@ -1,3 +1,4 @@
+import { Exit } from "./errors.ts";
 import { define } from "./program.ts";
 import { releaseSignals } from "./signals.ts";
 
@@ -8,8 +9,8 @@ export const command = () =>
     ["sudo bhatti serve", "sudo BHATTI_CONFIG=./bhatti.yaml bhatti serve"],
   ).action(async () => {
     const { loadConfig } = await import("../daemon/load-config.ts");
-    const config = await loadConfig();
+    const config = loadConfig();
     releaseSignals();
     const { runDaemon } = await import("../daemon/main.ts");
-    await runDaemon(config);
+    throw new Exit(await runDaemon(config));
   });

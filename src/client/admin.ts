@@ -9,8 +9,9 @@ export interface EventQuery {
   type?: string;
   user?: string;
   sandbox?: string;
-  /** RFC 3339. */
-  since?: string;
+  /** Only events behind this id. */
+  since?: number;
+  /** The newest so many; 100, at most 10 000. */
   limit?: number;
 }
 

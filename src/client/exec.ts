@@ -1,15 +1,17 @@
-import { TransportError } from "./error.ts";
+/** Commands in a sandbox: live over a WebSocket (docs/exec-stream.md), or detached. */
+import { ApiError, TransportError } from "./error.ts";
 import { type Http, path } from "./http.ts";
-import { ndjson } from "./ndjson.ts";
 
 export interface ExecBody {
   cmd: string[];
-  /** Seconds; the command is killed when they have passed. */
+  /** Seconds, 1…86400; the server's default is 300. The command is killed when they have passed. */
   timeout_sec?: number;
   env?: Record<string, string>;
   cwd?: string;
+  user?: "lohar" | "root";
 }
 
+/** Called in order; may block, which holds the guest back. */
 export interface ExecSink {
   stdout(chunk: Uint8Array): void;
   stderr(chunk: Uint8Array): void;
@@ -18,45 +20,39 @@ export interface ExecSink {
 export interface ExecOutcome {
   exitCode: number;
   timedOut: boolean;
-  /** The command could not be started, or the guest was lost: why. */
-  error?: string;
-  /** With `error`: "exec_not_found", "exec_not_executable", "timeout", … */
-  code?: string;
 }
 
-/** The sandbox may wake first, so headers may take minutes; the command itself is bounded by its own timeout only. */
-const START_MS = 0;
+const STDOUT = 1;
+const STDERR = 2;
+/** Below the server's limit of 1 MiB a message. */
+const STDIN_CHUNK = 64 * 1024;
+const STDIN_BUFFERED = 1024 * 1024;
 
 export class ExecClient {
   constructor(private readonly http: Http) {}
 
-  /** Output as it comes. @throws TransportError when the stream ends without a word on how the command ended. */
+  /**
+   * Runs a command to its end; output comes byte-exact, stdin goes as it is read and ends when it ends.
+   * Aborting the client's signal closes the socket, which kills the command.
+   * @throws ApiError when the server refuses or the sandbox is lost; TransportError when the connection ends first.
+   */
   async run(
     ref: string,
     body: ExecBody,
     sink: ExecSink,
-    _stdin?: ReadableStream<Uint8Array>,
+    stdin?: ReadableStream<Uint8Array>,
   ): Promise<ExecOutcome> {
-    const response = await this.http.request("POST", path`/sandboxes/${ref}/exec`, {
-      json: body,
-      headers: { accept: "application/x-ndjson" },
-      timeoutMs: START_MS,
-    });
-    const utf8 = new TextEncoder();
-    for await (const event of ndjson(response.body ?? new ReadableStream())) {
-      if (event.type === "stdout") sink.stdout(utf8.encode(String(event.data ?? "")));
-      else if (event.type === "stderr") sink.stderr(utf8.encode(String(event.data ?? "")));
-      else if (event.type === "exit")
-        return { exitCode: Number(event.exit_code), timedOut: event.timed_out === true };
-      else if (event.type === "error")
-        return {
-          exitCode: 125,
-          timedOut: event.code === "timeout",
-          code: typeof event.code === "string" ? event.code : undefined,
-          error: String(event.data ?? event.error ?? "failed"),
-        };
+    const route = path`/sandboxes/${ref}/exec/stream`;
+    let socket = await this.open(route);
+    if (!socket) {
+      // A failed handshake hides its reason: the same address asked plainly tells it, and waits for the rate limiter.
+      const answer = await this.http.request("GET", route).catch((error: unknown) => error);
+      if (!(answer instanceof ApiError && answer.status === 400))
+        throw answer instanceof Error ? answer : this.lost("the server speaks no WebSocket here");
+      socket = await this.open(route);
+      if (!socket) throw this.lost("the connection was refused");
     }
-    throw new TransportError("the connection ended before the command did; it was stopped", "unreachable");
+    return this.converse(socket, body, sink, stdin);
   }
 
   /** Starts the command and leaves; its output goes to a file in the guest. */
@@ -69,4 +65,75 @@ export class ExecClient {
       timeoutMs: 300_000,
     });
   }
+
+  private open(route: string): Promise<WebSocket | undefined> {
+    this.http.options.signal?.throwIfAborted();
+    const headers = this.http.options.token ? { authorization: `Bearer ${this.http.options.token}` } : {};
+    const socket = new WebSocket(this.http.base.replace(/^http/, "ws") + route, { headers });
+    socket.binaryType = "arraybuffer";
+    return new Promise((resolve) => {
+      socket.onopen = () => resolve(socket);
+      socket.onerror = () => resolve(undefined);
+      socket.onclose = () => resolve(undefined);
+    });
+  }
+
+  private converse(
+    socket: WebSocket,
+    body: ExecBody,
+    sink: ExecSink,
+    stdin: ReadableStream<Uint8Array> | undefined,
+  ): Promise<ExecOutcome> {
+    const { signal } = this.http.options;
+    const abort = () => socket.terminate();
+    const conversation = new Promise<ExecOutcome>((resolve, reject) => {
+      socket.onclose = () =>
+        reject(this.lost("the connection ended before the command did; the command was killed"));
+      socket.onerror = () => {};
+      socket.onmessage = ({ data }) => {
+        try {
+          if (typeof data !== "string") return output(new Uint8Array(data as ArrayBuffer), sink);
+          const event = JSON.parse(data) as Record<string, unknown>;
+          if (event.type === "ready") void forward(socket, stdin).catch(reject);
+          else if (event.type === "exit") resolve({ exitCode: Number(event.exit_code), timedOut: false });
+          else if (event.type === "error" && event.code === "timeout")
+            resolve({ exitCode: 124, timedOut: true });
+          else if (event.type === "error")
+            reject(new ApiError(500, String(event.data ?? "failed"), String(event.code ?? "guest_failed")));
+        } catch (error) {
+          reject(error);
+        }
+      };
+      signal?.addEventListener("abort", abort);
+      socket.send(JSON.stringify(body));
+    });
+    return conversation.finally(() => {
+      signal?.removeEventListener("abort", abort);
+      socket.terminate();
+    });
+  }
+
+  private lost(what: string): TransportError {
+    return new TransportError(`${this.http.base}: ${what}`, "unreachable");
+  }
+}
+
+function output(message: Uint8Array, sink: ExecSink): void {
+  if (message[0] === STDOUT) sink.stdout(message.subarray(1));
+  else if (message[0] === STDERR) sink.stderr(message.subarray(1));
+}
+
+/** Sends stdin and its end. Waits while the socket is behind. Ends early when the socket closes. */
+async function forward(socket: WebSocket, stdin: ReadableStream<Uint8Array> | undefined): Promise<void> {
+  if (stdin) {
+    for await (const chunk of stdin as unknown as AsyncIterable<Uint8Array<ArrayBuffer>>) {
+      for (let at = 0; at < chunk.length; at += STDIN_CHUNK) {
+        while (socket.bufferedAmount > STDIN_BUFFERED && socket.readyState === WebSocket.OPEN)
+          await Bun.sleep(5);
+        if (socket.readyState !== WebSocket.OPEN) return;
+        socket.send(chunk.subarray(at, at + STDIN_CHUNK));
+      }
+    }
+  }
+  if (socket.readyState === WebSocket.OPEN) socket.send('{"type":"stdin_eof"}');
 }
