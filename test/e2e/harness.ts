@@ -1,7 +1,7 @@
 /** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { migrations } from "../../src/daemon/migrations.ts";
 import { loharPath } from "../../src/daemon/lohar.ts";
+import { migrations } from "../../src/daemon/migrations.ts";
 import { buildImage } from "../../src/images/build.ts";
 import { installKernel } from "../../src/kernel/install.ts";
 import { hex } from "../../src/lib/ids.ts";
@@ -58,7 +58,10 @@ export class Installation {
   ) {
     // Letters from the process id: two test processes on one machine do not meet.
     const letter = (n: number) => String.fromCharCode(97 + (n % 26));
-    this.prefix = `${letter(process.pid)}${letter(Math.floor(process.pid / 26))}${letter(counter)}`.replace(/^bh/, "xh");
+    this.prefix = `${letter(process.pid)}${letter(Math.floor(process.pid / 26))}${letter(counter)}`.replace(
+      /^bh/,
+      "xh",
+    );
     this.faultFile = `${dataDir}/fault`;
     writeFileSync(
       `${dataDir}/config.yaml`,
@@ -81,7 +84,9 @@ export class Installation {
     const dataDir = options.dataDir ?? `${MNT}/run-${hex(4)}`;
     mkdirSync(dataDir, { recursive: true });
     const reflink = options.dataDir ? "--reflink=auto" : "--reflink=always";
-    const shared = ["kernel", "images", "kvm-probe.json"].map((name) => `${MNT}/base/${name}`).filter(existsSync);
+    const shared = ["kernel", "images", "kvm-probe.json"]
+      .map((name) => `${MNT}/base/${name}`)
+      .filter(existsSync);
     await run(["cp", "-a", reflink, ...(options.dataDir ? ["--sparse=always"] : []), ...shared, dataDir]);
     counter++;
     const installation = new Installation(dataDir, options, 1 + ((process.pid + counter) % 40));
@@ -132,7 +137,8 @@ export class Installation {
     (await import("node:fs")).closeSync(fd);
     const end = Date.now() + 120_000;
     while (!existsSync(`${this.dataDir}/daemon.json`)) {
-      if (this.child.exitCode !== null || this.child.signalCode) throw new Error(`the daemon ended: ${this.log().slice(-3000)}`);
+      if (this.child.exitCode !== null || this.child.signalCode)
+        throw new Error(`the daemon ended: ${this.log().slice(-3000)}`);
       if (Date.now() > end) throw new Error(`the daemon does not start: ${this.log().slice(-3000)}`);
       await Bun.sleep(20);
     }
@@ -158,7 +164,8 @@ export class Installation {
   /** Keeps what is the same for every installation: the KVM probe's answer. */
   private async share(): Promise<void> {
     const probe = `${this.dataDir}/kvm-probe.json`;
-    if (existsSync(probe) && !existsSync(`${MNT}/base/kvm-probe.json`)) await run(["cp", probe, `${MNT}/base/kvm-probe.json`]);
+    if (existsSync(probe) && !existsSync(`${MNT}/base/kvm-probe.json`))
+      await run(["cp", probe, `${MNT}/base/kvm-probe.json`]);
   }
 
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
@@ -188,7 +195,10 @@ export class Installation {
   async leftovers(): Promise<{ vmms: number; netns: string[]; dirs: string[] }> {
     const ps = await run(["ps", "-eo", "args"]);
     const vmms = ps.split("\n").filter((line) => /^\S*qemu-system/.test(line) && this.ownsVm(line)).length;
-    const netns = (await run(["ip", "netns", "list"])).split("\n").map((line) => line.split(" ")[0]!).filter((name) => new RegExp(`^${this.prefix}\\d+$`).test(name));
+    const netns = (await run(["ip", "netns", "list"]))
+      .split("\n")
+      .map((line) => line.split(" ")[0]!)
+      .filter((name) => new RegExp(`^${this.prefix}\\d+$`).test(name));
     const dirs = (await run(["ls", `${this.dataDir}/sandboxes`])).split("\n").filter(Boolean);
     return { vmms, netns, dirs };
   }
@@ -222,7 +232,9 @@ export class Installation {
   private async cleanHost(): Promise<void> {
     const { HostNetwork } = await import("../../src/network/create.ts");
     const { createLog } = await import("../../src/lib/log.ts");
-    const config = Bun.YAML.parse(readFileSync(`${this.dataDir}/config.yaml`, "utf8")) as { network_base: number };
+    const config = Bun.YAML.parse(readFileSync(`${this.dataDir}/config.yaml`, "utf8")) as {
+      network_base: number;
+    };
     await new HostNetwork({
       prefix: this.prefix,
       base: config.network_base,

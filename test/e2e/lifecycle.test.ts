@@ -35,9 +35,13 @@ describe("exec", () => {
   });
 
   test("a timeout kills the process group", async () => {
-    const result = await api.exec("main", ["sh", "-c", "sleep 1000 & echo $! >/tmp/bg; sleep 1000"], { timeout_sec: 1 });
+    const result = await api.exec("main", ["sh", "-c", "sleep 1000 & echo $! >/tmp/bg; sleep 1000"], {
+      timeout_sec: 1,
+    });
     expect(result).toMatchObject({ exit_code: 137, timed_out: true });
-    expect(await api.sh("main", "sleep 0.2; kill -0 $(cat /tmp/bg) 2>/dev/null && echo alive || echo dead")).toBe("dead");
+    expect(
+      await api.sh("main", "sleep 0.2; kill -0 $(cat /tmp/bg) 2>/dev/null && echo alive || echo dead"),
+    ).toBe("dead");
   });
 
   test("a caller that leaves takes its command along", async () => {
@@ -52,7 +56,11 @@ describe("exec", () => {
     await until(() => api.sh("main", "cat /tmp/leaver 2>/dev/null || true"));
     leave.abort();
     await gone;
-    await until(async () => ((await api.sh("main", "kill -0 $(cat /tmp/leaver) 2>/dev/null && echo alive || echo dead")) === "dead" ? "yes" : ""));
+    await until(async () =>
+      (await api.sh("main", "kill -0 $(cat /tmp/leaver) 2>/dev/null && echo alive || echo dead")) === "dead"
+        ? "yes"
+        : "",
+    );
     await api.exec("main", ["sh", "-c", "kill $(cat /tmp/left)"]);
     await call;
   });
@@ -94,7 +102,9 @@ describe("exec", () => {
   }, 60_000);
 
   test("detached commands go on and write their file", async () => {
-    const { pid, output_file } = (await api.exec("main", ["sh", "-c", "sleep 0.3; echo done"], { detach: true })) as never as { pid: number; output_file: string };
+    const { pid, output_file } = (await api.exec("main", ["sh", "-c", "sleep 0.3; echo done"], {
+      detach: true,
+    })) as never as { pid: number; output_file: string };
     expect(pid).toBeGreaterThan(1);
     expect(await until(() => api.sh("main", `cat ${output_file}`))).toBe("done");
   });
@@ -105,7 +115,9 @@ describe("exec", () => {
         expect((await api.exec("main", ["sh", "-c", `(sleep 0.0${i} &) ; exit ${i}`])).exit_code).toBe(i);
       }),
     );
-    await until(async () => ((await api.sh("main", "ps -eo stat,args | grep -c '^Z' || true")) === "0" ? "ok" : ""));
+    await until(async () =>
+      (await api.sh("main", "ps -eo stat,args | grep -c '^Z' || true")) === "0" ? "ok" : "",
+    );
   });
 });
 
@@ -115,9 +127,13 @@ describe("files", () => {
   test("round trip of binary content, with mode and owner", async () => {
     const bytes = crypto.getRandomValues(new Uint8Array(60_000));
     await api.ok("PUT", `${file}/workspace/a/b/data.bin&mode=0600`, bytes);
-    const back = await fetch(`${installation.url}${file}/workspace/a/b/data.bin`, { headers: { authorization: `Bearer ${installation.key()}` } });
+    const back = await fetch(`${installation.url}${file}/workspace/a/b/data.bin`, {
+      headers: { authorization: `Bearer ${installation.key()}` },
+    });
     expect(Buffer.from(await back.arrayBuffer()).equals(Buffer.from(bytes))).toBe(true);
-    expect(await api.sh("main", "stat -c '%a %u %g' /workspace/a/b/data.bin; ls -A /workspace/a/b")).toBe("600 1000 1000\ndata.bin");
+    expect(await api.sh("main", "stat -c '%a %u %g' /workspace/a/b/data.bin; ls -A /workspace/a/b")).toBe(
+      "600 1000 1000\ndata.bin",
+    );
   });
 
   test("ranges of lines", async () => {
@@ -210,10 +226,13 @@ describe("bad input", () => {
   });
 
   test("authentication", async () => {
-    const plain = (headers: Record<string, string>, query = "") => fetch(`${installation.url}/sandboxes${query}`, { headers });
+    const plain = (headers: Record<string, string>, query = "") =>
+      fetch(`${installation.url}/sandboxes${query}`, { headers });
     expect(await (await plain({})).json()).toMatchObject({ error: "authorization required" });
     expect(await (await plain({}, "?token=x")).json()).toMatchObject({ error: "authorization required" });
-    expect(await (await plain({ authorization: "Bearer wrong" })).json()).toMatchObject({ error: "invalid api key" });
+    expect(await (await plain({ authorization: "Bearer wrong" })).json()).toMatchObject({
+      error: "invalid api key",
+    });
     expect((await plain({ authorization: "bearer x" })).status).toBe(401);
     expect((await fetch(`${installation.url}//health/../sandboxes`)).status).toBe(401);
     expect((await fetch(`${installation.url}/health`)).headers.get("x-bhatti-version")).toBeTruthy();
@@ -225,7 +244,9 @@ describe("life", () => {
     const again = await api.call("POST", "/sandboxes", { name: "main" });
     expect(again.status).toBe(200);
     expect(again.headers.get("x-bhatti-existing")).toBe("true");
-    const twins = await Promise.all([1, 2, 3].map(() => api.call("POST", "/sandboxes", { name: "twin", memory_mb: 256 })));
+    const twins = await Promise.all(
+      [1, 2, 3].map(() => api.call("POST", "/sandboxes", { name: "twin", memory_mb: 256 })),
+    );
     expect(new Set(twins.map((twin) => twin.body.id)).size).toBe(1);
     expect(twins.map((twin) => twin.status).sort()).toEqual([200, 200, 201]);
     await api.destroy("twin");
@@ -233,10 +254,16 @@ describe("life", () => {
 
   test("labels, rename, filters", async () => {
     await api.create({ name: "l1", labels: { pool: "a", tier: "x" } });
-    expect((await api.ok("GET", "/sandboxes?label=pool=a&label=tier=x")).map((s: { name: string }) => s.name)).toEqual(["l1"]);
+    expect(
+      (await api.ok("GET", "/sandboxes?label=pool=a&label=tier=x")).map((s: { name: string }) => s.name),
+    ).toEqual(["l1"]);
     expect(await api.ok("GET", "/sandboxes?label=pool=b")).toEqual([]);
     expect((await api.call("GET", "/sandboxes?label=nope")).status).toBe(400);
-    const patched = await api.ok("PATCH", "/sandboxes/l1", { name: "l2", labels_add: { extra: "1" }, labels_remove: ["tier"] });
+    const patched = await api.ok("PATCH", "/sandboxes/l1", {
+      name: "l2",
+      labels_add: { extra: "1" },
+      labels_remove: ["tier"],
+    });
     expect(patched).toMatchObject({ name: "l2", labels: { pool: "a", extra: "1" } });
     expect((await api.call("GET", "/sandboxes/l1")).status).toBe(404);
     expect((await api.call("PATCH", "/sandboxes/l2", { name: "main" })).status).toBe(409);
@@ -251,7 +278,9 @@ describe("life", () => {
       files: [{ guest_path: "/workspace/x/y.txt", content, mode: "0640" }],
       init: "echo started >/tmp/init-ran",
     });
-    expect(await api.sh("full", "cat /workspace/x/y.txt; stat -c ' %a' /workspace/x/y.txt")).toBe("from the host 640");
+    expect(await api.sh("full", "cat /workspace/x/y.txt; stat -c ' %a' /workspace/x/y.txt")).toBe(
+      "from the host 640",
+    );
     expect(await until(() => api.sh("full", "cat /tmp/init-ran 2>/dev/null || true"))).toBe("started");
     expect(Number(await api.sh("full", "df -m / --output=size | tail -1"))).toBeGreaterThan(2700);
     await api.destroy("full");
@@ -272,7 +301,9 @@ describe("life", () => {
 
   test("the count cap holds under parallel creates", async () => {
     const capped = installation.user("capped", { maxSandboxes: 2 });
-    const answers = await Promise.all([1, 2, 3, 4].map((n) => capped.call("POST", "/sandboxes", { name: `c${n}`, memory_mb: 256 })));
+    const answers = await Promise.all(
+      [1, 2, 3, 4].map((n) => capped.call("POST", "/sandboxes", { name: `c${n}`, memory_mb: 256 })),
+    );
     expect(answers.map((a) => a.status).sort()).toEqual([201, 201, 429, 429]);
     for (const s of await capped.ok<{ id: string }[]>("GET", "/sandboxes")) await capped.destroy(s.id);
   }, 60_000);
@@ -288,7 +319,11 @@ describe("life", () => {
   }, 60_000);
 
   test("20 sandboxes at once", async () => {
-    const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => api.call("POST", "/sandboxes", { name: `many-${i}`, memory_mb: 256 })));
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        api.call("POST", "/sandboxes", { name: `many-${i}`, memory_mb: 256 }),
+      ),
+    );
     expect(answers.map((a) => a.status)).toEqual(Array(20).fill(201));
     const outputs = await Promise.all(answers.map((a) => api.sh(a.body.id, "hostname")));
     expect(outputs.sort()).toEqual(Array.from({ length: 20 }, (_, i) => `many-${i}`).sort());
