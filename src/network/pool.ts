@@ -12,7 +12,7 @@ export class Pool {
   private readonly built = new Set<number>();
   private filling: Promise<void> | null = null;
   private stopped = false;
-  private rest: { wake(): void } | null = null;
+  private wake: (() => void) | null = null;
 
   constructor(
     private readonly size: number,
@@ -55,7 +55,7 @@ export class Pool {
   /** No more filling; waits for a namespace that is being built. */
   async stop(): Promise<void> {
     this.stopped = true;
-    this.rest?.wake();
+    this.wake?.();
     await this.settled();
   }
 
@@ -81,8 +81,11 @@ export class Pool {
     if (this.stopped) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, ms);
-      this.rest = { wake: () => (clearTimeout(timer), resolve()) };
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
     });
-    this.rest = null;
+    this.wake = null;
   }
 }
