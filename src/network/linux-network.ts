@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import type { Logger } from "pino";
 import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import { Semaphore } from "../lib/semaphore.ts";
-import { flushConntrack } from "./conntrack.ts";
+import { flushAddress, flushNamespace } from "./conntrack.ts";
 import { Dns } from "./dns/dns.ts";
 import { addPort, hostRules, noHostRules, removePort } from "./host-rules.ts";
 import { readHostState, sysctl } from "./host-state.ts";
@@ -49,6 +49,7 @@ export class LinuxNetwork implements Network {
   private readonly held = new Map<number, Held>();
   private readonly turn = new KeyedMutex<number>();
   private readonly tapKind: TapKind;
+  private toldNoFlush = false;
 
   constructor(
     private readonly config: NetworkConfig,
@@ -134,7 +135,12 @@ export class LinuxNetwork implements Network {
   }
 
   async flush(net: SandboxNet): Promise<void> {
-    await flushConntrack(net.netns, net.address);
+    flushNamespace(net.netns);
+    if ((await flushAddress(net.address)) || this.toldNoFlush) return;
+    this.toldNoFlush = true;
+    this.log.warn(
+      "connections of woken sandboxes may stall: install the package conntrack (this kernel is older than 6.11)",
+    );
   }
 
   async stop(): Promise<void> {

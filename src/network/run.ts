@@ -1,5 +1,8 @@
 /** Runs the host's network tools. */
 
+/** Where the tools are looked for, whatever PATH the daemon was started with. */
+export const TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 const DEADLINE_MS = 30_000;
 
 /**
@@ -13,7 +16,7 @@ export async function run(argv: string[], input = "", options: { tolerant?: bool
     stderr: "pipe",
     timeout: DEADLINE_MS,
     killSignal: "SIGKILL",
-    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" },
+    env: { PATH: TOOL_PATH, LC_ALL: "C" },
   });
   const [out, err, code] = await Promise.all([
     new Response(child.stdout).text(),
