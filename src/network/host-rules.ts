@@ -3,6 +3,7 @@
  * matches by interface name, never by address, so that a host inside a 10.x network keeps working (spec/engine L19).
  */
 
+import { isIP } from "node:net";
 import { macOf, type Names } from "./names.ts";
 import { DNS_ANYCAST } from "./namespace-rules.ts";
 import { GUEST } from "./network.ts";
@@ -31,6 +32,15 @@ const NEVER = ["127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "224.0.0.0/3
 export interface PortBinding {
   veth: string;
   address: string;
+}
+
+/** Throws an Error for what is no IPv4 address or range; it would end up in the rules as text. */
+export function checkCidr(text: string): string {
+  const [address = "", bits = "32", rest] = text.split("/");
+  if (isIP(address) !== 4 || !/^\d{1,2}$/.test(bits) || Number(bits) > 32 || rest !== undefined) {
+    throw new Error(`allowed_private: '${text}' must be an IPv4 address or range, such as 192.168.1.0/24`);
+  }
+  return text;
 }
 
 const set = (elements: string[]): string =>

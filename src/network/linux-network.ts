@@ -5,7 +5,7 @@ import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { flushAddress, flushNamespace } from "./conntrack.ts";
 import { Dns } from "./dns/dns.ts";
-import { addPort, hostRules, noHostRules, removePort } from "./host-rules.ts";
+import { addPort, checkCidr, hostRules, noHostRules, removePort } from "./host-rules.ts";
 import { readHostState, sysctl } from "./host-state.ts";
 import { Names } from "./names.ts";
 import { buildNamespace, joinBridge, refreshRules, removeNamespace, type TapKind } from "./namespace.ts";
@@ -49,6 +49,7 @@ export class LinuxNetwork implements Network {
   private readonly held = new Map<number, Held>();
   private readonly turn = new KeyedMutex<number>();
   private readonly tapKind: TapKind;
+  private readonly allowedPrivate: string[];
   private toldNoFlush = false;
 
   constructor(
@@ -57,6 +58,7 @@ export class LinuxNetwork implements Network {
   ) {
     this.names = new Names(config.prefix, config.base);
     this.tapKind = config.tapKind ?? "tap";
+    this.allowedPrivate = (config.allowedPrivate ?? []).map(checkCidr);
     this.slots = new Slots(this.names);
     this.dns = new Dns(config.dnsUpstreams, (index) => this.names.subnet(index), log);
     this.bridges = new OwnerBridges(this.names, this.nft, this.dns);
@@ -79,7 +81,7 @@ export class LinuxNetwork implements Network {
       hostRules(this.names, {
         ports: live.map(({ net }) => this.portOf(net)),
         bridges: [...liveOwners].map(this.names.bridge),
-        allowedPrivate: this.config.allowedPrivate ?? [],
+        allowedPrivate: this.allowedPrivate,
       }),
     );
     // What is not under a running VMM may be half built: away with it; attach builds it again.

@@ -8,6 +8,9 @@ import { GUEST } from "./network.ts";
 /** Where DNS queries go between namespace and host; the host redirects it to the gateway of the bridge they came from. */
 export const DNS_ANYCAST = "169.254.77.53";
 
+/** Connections that a guest may have open: the kernel's table is memory of the host. */
+const MAX_CONNECTIONS = 4096;
+
 const dns = "meta l4proto { tcp, udp } th dport 53";
 
 /** Text for `nft -f`: replaces the rules of the namespace in one transaction. */
@@ -31,6 +34,7 @@ table inet bhatti {
     meta nfproto ipv6 drop
     iifname "tap0" ip saddr != ${GUEST.address} counter drop
     ct state established,related accept
+    iifname "tap0" ct count over ${MAX_CONNECTIONS} counter drop
     tcp dport ${GUEST.agentPort} iifname "tap0" oifname "tap0" drop
     tcp dport ${GUEST.agentPort} iifname "eth0" ether saddr != ${BRIDGE_MAC} drop
     iifname { "eth0", "tap0" } oifname "tap0" ct status dnat accept

@@ -134,6 +134,28 @@ describe.skipIf(!isRoot)("two owners, three sandboxes", () => {
   );
 
   test(
+    "a guest cannot fill the connection table",
+    async () => {
+      await lab.bun(
+        guest("b1"),
+        `const s = await Bun.udpSocket({});
+         for (let port = 10000; port < 16000; port++) {
+           // A port that answered 'unreachable' makes the next send fail; that is fine.
+           try { while (!s.send("x", port, "${lab.internet}")) await Bun.sleep(1); } catch {}
+         }
+         s.close();`,
+      );
+      const count = Number(
+        await lab.shell(net("b1").netns, "cat /proc/sys/net/netfilter/nf_conntrack_count"),
+      );
+      expect(count).toBeGreaterThan(1000);
+      expect(count).toBeLessThan(4200);
+      expect(await hear(null, net("b1").address, 1024)).toStartWith("agent-b1");
+    },
+    TIMEOUT,
+  );
+
+  test(
     "the inside of the namespace has no way out of its own",
     async () => {
       expect(await hear(net("a1").netns, lab.internet, 80)).not.toStartWith("internet");
@@ -315,6 +337,25 @@ describe.skipIf(!isRoot)("life of networks", () => {
       }
       await lab.network().purge();
       expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "allowed private ranges are open, metadata is not even then",
+    async () => {
+      await lab.buildInternet();
+      await lab.say(lab.outside, 80, "lan");
+      await lab.shell(lab.outside, "ip address add 169.254.169.254/32 dev lo");
+      const network = lab.network({ allowedPrivate: [`${lab.lan}/32`, "169.254.0.0/16"] });
+      await network.start([]);
+      const net = network.plan(lab.alice);
+      await network.attach(lab.alice, net);
+      const guest = await lab.guest(net);
+      expect(await lab.hear(guest, lab.lan, 80)).toStartWith("lan");
+      expect(await lab.hear(guest, "169.254.169.254", 80)).toBe("silence");
+      await network.purge();
+      expect(() => lab.network({ allowedPrivate: ["1.2.3.4/8 } drop"] })).toThrow("must be an IPv4 address");
     },
     TIMEOUT,
   );

@@ -6,15 +6,25 @@ import { RCODE, rcodeOf, withId } from "./wire.ts";
 
 const SLOW_MS = 700;
 const DEADLINE_MS = 5000;
+/** Questions of all owners together; each has a socket of the host. */
+const MAX_ASKING = 1024;
 
 export class Forwarder {
+  private asking = 0;
+
   constructor(private readonly upstreams: () => Upstream[]) {}
 
   /**
    * The best answer within 5 s (its id is arbitrary), or null when no upstream gave any. `end` is the offset behind the
    * question in `message`.
    */
-  ask(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
+  async ask(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
+    if (this.asking >= MAX_ASKING) return null;
+    this.asking++;
+    return this.race(message, end, tcp).finally(() => this.asking--);
+  }
+
+  private race(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
     const upstreams = this.upstreams();
     const { promise, resolve } = Promise.withResolvers<Uint8Array | null>();
     const stop = new AbortController();
