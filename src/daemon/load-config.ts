@@ -1,6 +1,6 @@
 /** Reads the configuration file. Names: spec/http-api §20.1, plus our own. */
 import { existsSync, readFileSync } from "node:fs";
-import { z } from "@hono/zod-openapi";
+import { z } from "zod";
 import { type Config, DEFAULTS } from "./config.ts";
 
 const seconds = z.number().int().min(0).max(31_536_000);
@@ -22,6 +22,7 @@ const fileSchema = z.strictObject({
   shutdown_deadline_s: z.number().int().min(1).max(3600).optional(),
   log_level: z.enum(["debug", "info", "warn", "error"]).optional(),
   allowed_private: z.array(z.string()).max(64).optional(),
+  rate_factor: z.number().min(0).max(1000).optional(),
   network_prefix: z
     .string()
     .regex(/^[a-z]{2,4}$/)
@@ -64,6 +65,7 @@ export function loadConfig(path = configPath()): Config {
     shutdownDeadlineS: file.shutdown_deadline_s ?? DEFAULTS.shutdownDeadlineS,
     logLevel: file.log_level ?? DEFAULTS.logLevel,
     allowedPrivate: file.allowed_private ?? DEFAULTS.allowedPrivate,
+    rateFactor: file.rate_factor ?? DEFAULTS.rateFactor,
     networkPrefix: file.network_prefix ?? DEFAULTS.networkPrefix,
     networkBase: file.network_base ?? DEFAULTS.networkBase,
   };

@@ -1,10 +1,13 @@
 /** Attaches and releases without end; a test kills it. Arguments: prefix, base. */
 import pino from "pino";
-import { createNetwork } from "./create.ts";
+import { HostNetwork } from "./create.ts";
 
 const [prefix, base] = process.argv.slice(2);
-const network = createNetwork({
-  config: { poolSize: 2, dnsUpstreams: ["127.0.0.1"], prefix, base: Number(base) },
+const network = new HostNetwork({
+  poolSize: 2,
+  dnsUpstreams: ["127.0.0.1"],
+  prefix,
+  base: Number(base),
   log: pino({ level: "silent" }),
 });
 await network.start([]);

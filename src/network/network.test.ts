@@ -1,6 +1,6 @@
 /** The real thing: namespaces, bridges and rules of this kernel. Needs root. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { LinuxNetwork } from "./linux-network.ts";
+import type { HostNetwork } from "./create.ts";
 import type { Owner, SandboxNet } from "./network.ts";
 import { run } from "./run.ts";
 import { Lab } from "./test-lab.ts";
@@ -10,7 +10,7 @@ const isRoot = process.getuid?.() === 0;
 
 describe.skipIf(!isRoot)("two owners, three sandboxes", () => {
   const lab = new Lab();
-  let network: LinuxNetwork;
+  let network: HostNetwork;
   const nets: Record<string, SandboxNet> = {};
   const guests: Record<string, string> = {};
   const net = (name: string) => nets[name] as SandboxNet;

@@ -18,7 +18,7 @@ export class Pool {
     private readonly size: number,
     private readonly slots: Slots,
     private readonly log: Logger,
-    private readonly make: { build(slot: number): Promise<void>; remove(slot: number): Promise<void> },
+    private readonly make: { build(slot: number): Promise<void>; remove(...slots: number[]): Promise<void> },
   ) {}
 
   peek = (): number | undefined => this.ready[0];
@@ -52,11 +52,15 @@ export class Pool {
     while (this.filling) await this.filling;
   }
 
-  /** No more filling; waits for a namespace that is being built. */
+  /** No more filling; removes what nobody has planned on. */
   async stop(): Promise<void> {
     this.stopped = true;
     this.wake?.();
     await this.settled();
+    const idle = this.ready.splice(0);
+    for (const slot of idle) this.built.delete(slot);
+    await this.make.remove(...idle);
+    for (const slot of idle) this.slots.freeSlot(slot);
   }
 
   private async run(): Promise<void> {

@@ -1,4 +1,5 @@
 /** Runs the host's network tools. */
+import { CommandError, run as runTool } from "../lib/run.ts";
 
 /** Where the tools are looked for, whatever PATH the daemon was started with. */
 export const TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -6,27 +7,20 @@ export const TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const DEADLINE_MS = 30_000;
 
 /**
- * Runs `argv` with `input` on stdin and returns stdout. Throws an Error with the tool's own words when it fails or takes
- * longer than 30 s. `tolerant`: a non-zero exit status is not an error.
+ * Runs `argv` with `input` on stdin and returns stdout. Throws CommandError with the tool's own words when it fails, and
+ * when it takes longer than 30 s. `tolerant`: a non-zero exit status is not an error; the result is then empty.
  */
 export async function run(argv: string[], input = "", options: { tolerant?: boolean } = {}): Promise<string> {
-  const child = Bun.spawn(argv, {
-    stdin: new TextEncoder().encode(input),
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: DEADLINE_MS,
-    killSignal: "SIGKILL",
-    env: { PATH: TOOL_PATH, LC_ALL: "C" },
-  });
-  const [out, err, code] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  if (code !== 0 && !options.tolerant) {
-    throw new Error(`${argv.slice(0, 3).join(" ")} failed (${code}): ${err.trim().slice(0, 1000)}`);
+  try {
+    return await runTool(argv, {
+      stdin: input,
+      env: { PATH: TOOL_PATH, LC_ALL: "C" },
+      signal: AbortSignal.timeout(DEADLINE_MS),
+    });
+  } catch (error) {
+    if (options.tolerant && error instanceof CommandError) return "";
+    throw error;
   }
-  return out;
 }
 
 /** One `ip -batch` in the host's namespace. */

@@ -1,8 +1,7 @@
 /** For tests: a network with unusual names, stand-in guests behind a veth in place of the TAP, and an internet of its own. */
 import { randomInt } from "node:crypto";
 import pino from "pino";
-import { createNetwork } from "./create.ts";
-import type { LinuxNetwork, NetworkConfig } from "./linux-network.ts";
+import { HostNetwork, type NetworkOptions } from "./create.ts";
 import { GUEST, type Owner, type SandboxNet } from "./network.ts";
 import { ip, ipForce, run } from "./run.ts";
 
@@ -18,23 +17,21 @@ export class Lab {
   /** A private address behind the same link. */
   readonly lan = `172.31.${randomInt(256)}.77`;
   readonly outside = `${this.prefix}-out`;
-  readonly networks: LinuxNetwork[] = [];
+  readonly networks: HostNetwork[] = [];
   private readonly children: Bun.Subprocess[] = [];
   private readonly guests: string[] = [];
   readonly alice: Owner = { userId: "alice", subnetIndex: 1 };
   readonly bob: Owner = { userId: "bob", subnetIndex: 2 };
 
-  network(config: Partial<NetworkConfig> = {}): LinuxNetwork {
-    const network = createNetwork({
-      config: {
-        poolSize: 0,
-        dnsUpstreams: [`${this.internet}:53`],
-        prefix: this.prefix,
-        base: this.base,
-        tapKind: "veth",
-        ...config,
-      },
+  network(config: Partial<NetworkOptions> = {}): HostNetwork {
+    const network = new HostNetwork({
+      poolSize: 0,
+      dnsUpstreams: [`${this.internet}:53`],
+      prefix: this.prefix,
+      base: this.base,
+      tapKind: "veth",
       log: pino({ level: process.env.TEST_LOG ?? "silent" }),
+      ...config,
     });
     this.networks.push(network);
     return network;
@@ -119,9 +116,7 @@ export class Lab {
 
   /** Whether one ICMP echo is answered. Throws when it could not even be tried. */
   async ping(netns: string, args: string): Promise<boolean> {
-    const out = await run([...enter(netns), "ping", "-n", "-c1", "-W1", ...args.split(" ")], "", {
-      tolerant: true,
-    });
+    const out = await this.shell(netns, `ping -n -c1 -W1 ${args} 2>&1 || true`);
     if (!out.includes("transmitted")) throw new Error(`ping ${args} did not run (package iputils-ping)`);
     return / 1 received/.test(out);
   }

@@ -336,7 +336,7 @@ export class SnapshotService implements Snapshots {
 
   private find(user: User, name: string): SnapshotRow {
     const row = this.rows.find(user.id, name);
-    if (!row || row.status !== "ready") throw notFound(`snapshot "${name}" not found`);
+    if (row?.status !== "ready") throw notFound(`snapshot "${name}" not found`);
     return row;
   }
 

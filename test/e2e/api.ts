@@ -22,12 +22,17 @@ export class Api {
   ) {}
 
   /** One request; a JSON body when `body` is an object, raw otherwise. */
-  async call<T = Json>(method: string, path: string, body?: unknown, init: RequestInit = {}): Promise<Answer<T>> {
+  async call<T = Json>(
+    method: string,
+    path: string,
+    body?: unknown,
+    init: RequestInit = {},
+  ): Promise<Answer<T>> {
     const raw = body === undefined || typeof body === "string" || body instanceof Uint8Array;
     const response = await fetch(this.url + path, {
       method,
       headers: { authorization: `Bearer ${this.key}`, ...(init.headers as Record<string, string>) },
-      body: raw ? (body as BodyInit | undefined) : JSON.stringify(body),
+      body: raw ? (body as string | Uint8Array<ArrayBuffer> | undefined) : JSON.stringify(body),
       ...(init.signal ? { signal: init.signal } : {}),
     });
     const text = await response.text();
@@ -58,7 +63,8 @@ export class Api {
   /** stdout of a shell line, trimmed; throws when it exits non-zero. */
   async sh(sandbox: string, line: string, extra: Record<string, unknown> = {}): Promise<string> {
     const result = await this.exec(sandbox, ["sh", "-c", line], extra);
-    if (result.exit_code !== 0) throw new Error(`'${line}' exited ${result.exit_code}: ${result.stderr}${result.stdout}`);
+    if (result.exit_code !== 0)
+      throw new Error(`'${line}' exited ${result.exit_code}: ${result.stderr}${result.stdout}`);
     return result.stdout.trim();
   }
 
@@ -84,7 +90,8 @@ export class Api {
     for (;;) {
       const view = await this.get(sandbox);
       if (until(view)) return view;
-      if (Date.now() > end) throw new Error(`still ${view.status}/${view.thermal}/${view.reason} after ${ms} ms`);
+      if (Date.now() > end)
+        throw new Error(`still ${view.status}/${view.thermal}/${view.reason} after ${ms} ms`);
       await Bun.sleep(100);
     }
   }

@@ -13,7 +13,8 @@ import (
 
 // Run is PID 1. A step that fails is reported on the console and boot goes on as far as it can.
 func Run() {
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	// Caught, not ignored: an ignored signal would stay ignored in every command the agent runs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	_ = os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	early := []step{
 		{"mount /dev", func() error { return mount("devtmpfs", "/dev", "devtmpfs", syscall.MS_NOSUID, "mode=0755") }},

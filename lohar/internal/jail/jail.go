@@ -162,11 +162,26 @@ func devices(o *options) error {
 		return err
 	}
 	for _, name := range append([]string{"null", "zero", "urandom", "random"}, o.devices...) {
-		if err := bind("/dev/"+name, filepath.Join(dev, name), false); err != nil {
+		if err := device(filepath.Join(dev, name), "/dev/"+name, o.uid, o.gid); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// device makes a node like the host's, for the VMM's user alone: the host's own may be root's.
+func device(target, like string, uid, gid int) error {
+	var st unix.Stat_t
+	if err := unix.Stat(like, &st); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mknod(target, unix.S_IFCHR|0o600, int(st.Rdev)); err != nil {
+		return err
+	}
+	return os.Lchown(target, uid, gid)
 }
 
 func bind(source, target string, readOnly bool) error {

@@ -27,7 +27,7 @@ export async function checkpoint(actor: Actor, into: string): Promise<Checkpoint
 }
 
 async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
-  const { row, deps } = actor;
+  const { deps } = actor;
   const vm = actor.vm!;
   const was = actor.thermal;
   const spec = vmSpec(actor);

@@ -15,7 +15,7 @@ import { OwnerBridges } from "./owner-bridges.ts";
 import { Pool } from "./pool.ts";
 import { Slots } from "./slots.ts";
 
-export interface NetworkConfig {
+export interface NetworkOptions {
   /** Namespaces kept ready. */
   poolSize: number;
   /** "1.1.1.1", "[2620:fe::fe]:53" …; empty = the host's /etc/resolv.conf. */
@@ -26,6 +26,7 @@ export interface NetworkConfig {
   prefix?: string;
   /** Added to the second octet of every subnet (mod 256). Default 0. */
   base?: number;
+  log: Logger;
   /** For tests only. */
   tapKind?: TapKind;
 }
@@ -39,7 +40,7 @@ interface Held {
 
 type InUse = Parameters<Network["start"]>[0];
 
-export class LinuxNetwork implements Network {
+export class HostNetwork implements Network {
   private readonly names: Names;
   private readonly nft = new Nft();
   private readonly slots: Slots;
@@ -52,19 +53,18 @@ export class LinuxNetwork implements Network {
   private readonly allowedPrivate: string[];
   private toldNoFlush = false;
 
-  constructor(
-    private readonly config: NetworkConfig,
-    private readonly log: Logger,
-  ) {
-    this.names = new Names(config.prefix, config.base);
-    this.tapKind = config.tapKind ?? "tap";
-    this.allowedPrivate = (config.allowedPrivate ?? []).map(checkCidr);
+  /** Needs root, iproute2, nftables and util-linux. Nothing on the host is touched before `start`. */
+  constructor(private readonly options: NetworkOptions) {
+    const { log } = options;
+    this.names = new Names(options.prefix, options.base);
+    this.tapKind = options.tapKind ?? "tap";
+    this.allowedPrivate = (options.allowedPrivate ?? []).map(checkCidr);
     this.slots = new Slots(this.names);
-    this.dns = new Dns(config.dnsUpstreams, (index) => this.names.subnet(index), log);
+    this.dns = new Dns(options.dnsUpstreams, (index) => this.names.subnet(index), log);
     this.bridges = new OwnerBridges(this.names, this.nft, this.dns);
-    this.pool = new Pool(config.poolSize, this.slots, log, {
+    this.pool = new Pool(options.poolSize, this.slots, log, {
       build: (slot) => buildNamespace(this.names, slot, this.tapKind),
-      remove: (slot) => removeNamespace(this.names, slot),
+      remove: (...slots) => removeNamespace(this.names, ...slots),
     });
   }
 
@@ -92,7 +92,10 @@ export class LinuxNetwork implements Network {
     const some = new Semaphore(4);
     await Promise.all(live.map(({ owner, net }) => some.with(() => this.adopt(owner, net))));
     this.pool.fill();
-    this.log.info({ kept: live.length, known: inUse.length, pool: this.config.poolSize }, "network is up");
+    this.options.log.info(
+      { kept: live.length, known: inUse.length, pool: this.options.poolSize },
+      "network is up",
+    );
   }
 
   plan(owner: Owner): SandboxNet {
@@ -140,7 +143,7 @@ export class LinuxNetwork implements Network {
     flushNamespace(net.netns);
     if ((await flushAddress(net.address)) || this.toldNoFlush) return;
     this.toldNoFlush = true;
-    this.log.warn(
+    this.options.log.warn(
       "connections of woken sandboxes may stall: install the package conntrack (this kernel is older than 6.11)",
     );
   }
@@ -178,7 +181,9 @@ export class LinuxNetwork implements Network {
         this.nft.apply(addPort(this.names, this.portOf(net))),
       ]);
     } catch (error) {
-      await this.takeDown(owner, net).catch((err) => this.log.error({ err }, "network roll-back failed"));
+      await this.takeDown(owner, net).catch((err) =>
+        this.options.log.error({ err }, "network roll-back failed"),
+      );
       throw error;
     }
   }

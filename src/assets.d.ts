@@ -1,0 +1,5 @@
+/** Files that the bundler embeds. */
+declare module "*.sh" {
+  const text: string;
+  export default text;
+}
