@@ -135,11 +135,7 @@ async function space(dataDir: string) {
 async function firewall() {
   await run(["nft", "list", "tables"]);
   const foreign = await detectForeignDrop();
-  if (foreign)
-    return warn(
-      `the chain '${foreign}' drops forwarded packets by default`,
-      "allow forwarding from and to interfaces bhb+ there, or sandboxes have no network",
-    );
+  if (foreign) return warn(foreign, "see docs/network.md, Other firewalls");
   return ok("nftables works; nobody else drops forwarded packets");
 }
 

@@ -20,7 +20,7 @@ var (
 )
 
 // maxConnections bounds control connections.
-const maxConnections = 64
+const maxConnections = 512
 
 // Server is the state of the agent.
 type Server struct {
