@@ -22,6 +22,8 @@ func main() {
 		os.Exit(jail.Main(os.Args[2:]))
 	case len(os.Args) > 1 && os.Args[1] == "serve":
 		os.Exit(agent.ServeMain(os.Args[2:]))
+	case len(os.Args) > 1 && os.Args[1] == "poke":
+		os.Exit(agent.PokeMain(os.Args[2:]))
 	case len(os.Args) > 1 && os.Args[1] == "version":
 		fmt.Println(version)
 	default:

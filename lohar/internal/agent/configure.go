@@ -114,7 +114,9 @@ func (s *Server) takeIdentity(r *configureRequest) error {
 	if err := reseed(entropy); err != nil {
 		return failf(codeInternal, "reseed: %v", err)
 	}
-	stepClock(r.Now)
+	if r.Now > 0 {
+		stepClock(r.Now)
+	}
 	if r.Kind != "wake" {
 		if err := unix.Sethostname([]byte(r.Hostname)); err != nil {
 			return failf(codeInternal, "hostname: %v", err)

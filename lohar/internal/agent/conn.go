@@ -195,7 +195,7 @@ func (c *conn) request(payload []byte) (goOn bool) {
 	c.s.mu.Lock()
 	configured := c.s.configured
 	c.s.mu.Unlock()
-	if !configured && head.Op != "ping" && head.Op != "configure" {
+	if !configured && head.Op != "ping" && head.Op != "configure" && head.Op != "warm" {
 		c.fail(codeNotConfigured, "the agent is not configured yet")
 		return true
 	}
@@ -240,6 +240,7 @@ func init() {
 	operations = map[string]operation{
 		"ping":          {run: func(*conn, []byte) (any, error) { return nil, nil }, passive: true},
 		"configure":     {run: configure},
+		"warm":          {run: warm, passive: true},
 		"exec":          {run: execute},
 		"exec.detach":   {run: detach},
 		"file.read":     {run: readFile},
