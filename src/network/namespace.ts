@@ -38,7 +38,13 @@ export async function buildNamespace(names: Names, slot: number, kind: TapKind):
 export async function joinBridge(names: Names, net: SandboxNet, bridge: string): Promise<void> {
   const veth = names.veth(net.slot);
   await Promise.all([
-    ip([`link set ${veth} master ${bridge}`, `link set ${veth} up`]),
+    ip([
+      `link set ${veth} master ${bridge}`,
+      `link set ${veth} up`,
+      // Without it the first packet waits for ARP, for seconds when a query is lost. The MAC follows from the address,
+      // so that an entry that outlives its sandbox is right for the next one.
+      `neighbour replace ${net.address} lladdr ${macOf(net.address)} dev ${bridge} nud permanent`,
+    ]),
     ipIn(net.netns, [
       `link set eth0 address ${macOf(net.address)}`,
       `address replace ${net.address}/24 dev eth0`,
