@@ -1,0 +1,181 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"maps"
+	"strings"
+	"time"
+
+	"bhatti/lohar/internal/identity"
+	"bhatti/lohar/internal/machine"
+	"bhatti/lohar/internal/proc"
+)
+
+type configureRequest struct {
+	Kind       string            `json:"kind"`
+	Generation uint64            `json:"generation"`
+	Now        int64             `json:"now"`
+	Entropy    []byte            `json:"entropy"`
+	Token      string            `json:"token"`
+	Hostname   string            `json:"hostname"`
+	MachineID  string            `json:"machine_id"`
+	Resolver   []string          `json:"resolver"`
+	Search     []string          `json:"search"`
+	Env        map[string]string `json:"env"`
+	Files      []injectedFile    `json:"files"`
+	Volumes    []machine.Volume  `json:"volumes"`
+	Init       string            `json:"init"`
+	GrowRoot   bool              `json:"grow_root"`
+}
+
+type injectedFile struct {
+	Path    string `json:"path"`
+	Content string `json:"content"`
+	Mode    string `json:"mode"`
+}
+
+// configure gives the guest its identity, fail closed: unless every step succeeds, nothing but configure is served and
+// user processes stay frozen.
+func configure(c *conn, r *configureRequest) (any, error) {
+	began := time.Now()
+	s := c.s
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
+	configured, failed, generation := s.state()
+	if configured && r.Generation < generation {
+		return nil, fail("stale_generation", "a later generation is configured already")
+	}
+	if configured && !failed && r.Generation == generation {
+		return s.configureResult(nil), nil
+	}
+	s.mu.Lock()
+	s.failed = true
+	s.mu.Unlock()
+	if r.Kind == "clone" && s.Machine.RefusesConfigure() {
+		return nil, fail("internal", "refused by bhatti.test=refuse-configure")
+	}
+	if err := s.becomeOneself(c, r, began); err != nil {
+		return nil, err
+	}
+	if err := s.provision(r); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.token, s.generation = sha256.Sum256([]byte(r.Token)), r.Generation
+	s.configured, s.failed = true, false
+	s.mu.Unlock()
+	if err := s.thawUsers(); err != nil {
+		s.Log("thaw: " + err.Error())
+	}
+	return s.configureResult(s.start(r)), nil
+}
+
+func (s *Server) configureResult(warnings []string) any {
+	_, _, generation := s.state()
+	return struct {
+		Generation uint64   `json:"generation"`
+		BootMS     int64    `json:"boot_ms"`
+		Warnings   []string `json:"warnings,omitempty"`
+	}{generation, s.boot.Milliseconds(), warnings}
+}
+
+// becomeOneself is the part that must not fail: randomness, clock, names, and nobody left from the time before.
+func (s *Server) becomeOneself(c *conn, r *configureRequest, began time.Time) error {
+	m := s.Machine
+	if err := m.AddEntropy(r.Entropy); err != nil {
+		return err
+	}
+	if err := m.SetClock(time.UnixMilli(r.Now).Add(time.Since(began))); err != nil {
+		return err
+	}
+	if r.Kind != "wake" {
+		if err := m.SetHostname(r.Hostname); err != nil {
+			return err
+		}
+	}
+	if root := m.Root(); root != "" {
+		id := identity.Identity{Hostname: r.Hostname, MachineID: r.MachineID, Resolver: r.Resolver, Search: r.Search, Clone: r.Kind == "clone"}
+		if r.Kind == "wake" {
+			id.Hostname, id.MachineID = "", ""
+		}
+		if err := id.Apply(root); err != nil {
+			return err
+		}
+	}
+	if err := m.FlushNeighbours(); err != nil {
+		return err
+	}
+	s.closeOthers(c)
+	return nil
+}
+
+// provision brings what the sandbox was created with.
+func (s *Server) provision(r *configureRequest) error {
+	if r.Kind == "wake" {
+		return nil
+	}
+	s.mu.Lock()
+	if r.Kind == "boot" {
+		s.env = map[string]string{}
+	}
+	maps.Copy(s.env, r.Env)
+	s.mu.Unlock()
+	for _, v := range r.Volumes { // before files, which may lie on them
+		if err := s.Machine.Mount(v); err != nil {
+			return fail("io", "volume "+v.Device+" on "+v.Mount+": "+err.Error())
+		}
+	}
+	if s.Machine.Root() == "" {
+		return nil
+	}
+	for _, f := range r.Files {
+		content := base64.NewDecoder(base64.StdEncoding, strings.NewReader(f.Content))
+		if _, err := s.writeFile(f.Path, f.Mode, nil, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *configureRequest) check() error {
+	bad := func(what string) error { return fail("bad_request", what) }
+	switch {
+	case r.Kind != "boot" && r.Kind != "wake" && r.Kind != "clone":
+		return bad("kind must be boot, wake or clone")
+	case len(r.Entropy) != 64:
+		return bad("entropy must be 64 bytes in base64")
+	case len(r.Token) < 32 || len(r.Token) > 256:
+		return bad("token must have 32 to 256 characters")
+	case !identity.ValidHostname(r.Hostname):
+		return bad("hostname must be 1 to 63 letters, digits or hyphens")
+	case r.MachineID != "" && !identity.ValidMachineID(r.MachineID):
+		return bad("machine_id must be 32 hexadecimal digits")
+	case !identity.ValidResolver(r.Resolver, r.Search):
+		return bad("resolver must hold at most 3 IP addresses, search at most 6 domains")
+	case !proc.ValidEnv(r.Env):
+		return bad("env must not contain NUL, nor '=' in names")
+	case strings.Contains(r.Init, "\x00"):
+		return bad("init must not contain NUL")
+	}
+	for _, f := range r.Files {
+		if err := checkPath(f.Path); err != nil {
+			return err
+		}
+		if _, err := parseMode(f.Mode); err != nil {
+			return err
+		}
+		if _, err := base64.StdEncoding.DecodeString(f.Content); err != nil {
+			return bad("content of " + f.Path + " is not base64")
+		}
+	}
+	for _, v := range r.Volumes {
+		if err := v.Check(); err != nil {
+			return bad(err.Error())
+		}
+	}
+	return nil
+}
