@@ -149,33 +149,33 @@ func (c *conn) serve() error {
 				}
 				return &protocolError{"frame is not allowed in this state"}
 			}
-			op, err := c.request(f.Payload)
+			op, served, err := c.request(f.Payload)
 			late = op.late
-			if err != nil || op.tunnel {
+			if err != nil || served && op.tunnel {
 				return err
 			}
 		}
 	}
 }
 
-// request serves one REQUEST up to its RESULT or ERROR. It returns an error when the connection cannot go on.
-func (c *conn) request(payload []byte) (op operation, err error) {
+// request serves one REQUEST up to its RESULT (served) or ERROR. It returns an error when the connection cannot go on.
+func (c *conn) request(payload []byte) (op operation, served bool, err error) {
 	var head struct {
 		Op  string `json:"op"`
 		Now int64  `json:"now"`
 	}
 	if json.Unmarshal(payload, &head) != nil {
-		return op, c.sendError(fail("bad_request", "REQUEST is not a JSON object with op and now"))
+		return op, false, c.sendError(fail("bad_request", "REQUEST is not a JSON object with op and now"))
 	}
 	op, known := operations[head.Op]
 	if !known {
-		return op, c.sendError(fail("bad_request", "unknown op"))
+		return op, false, c.sendError(fail("bad_request", "unknown op"))
 	}
 	if err := c.s.admit(op); err != nil {
-		return op, c.sendError(err)
+		return op, false, c.sendError(err)
 	}
 	if err := c.s.stepClock(head.Now); err != nil {
-		return op, c.sendError(err)
+		return op, false, c.sendError(err)
 	}
 	if op.work {
 		c.s.activity.begin()
@@ -184,22 +184,14 @@ func (c *conn) request(payload []byte) (op operation, err error) {
 	result, err := c.guarded(op, payload)
 	var broken *protocolError
 	switch {
-	case err == errCancelled:
-		select {
-		case <-c.gone: // the reader may know a better reason
-			return op, c.readErr
-		default:
-			return op, err
-		}
-	case errors.As(err, &broken):
-		return op, err
+	case err == errCancelled, errors.As(err, &broken):
+		return op, false, err
 	case err != nil:
-		op.tunnel = false
-		return op, c.sendError(err)
+		return op, false, c.sendError(err)
 	case op.tunnel:
-		return op, nil // it has sent its RESULT itself
+		return op, true, nil // it has sent its RESULT itself
 	}
-	return op, c.sendJSON(proto.Result, result)
+	return op, true, c.sendJSON(proto.Result, result)
 }
 
 // guarded runs the handler and turns a panic into an error: a bug in one request must not end PID 1.

@@ -43,9 +43,10 @@ func forward(c *conn, r *forwardRequest) (any, error) {
 			err = c.lost()
 		}
 		if err != nil {
-			// Either side broke: the other one learns it by the end of the connection.
 			target.Close()
-			c.nc.Close()
+			if err == errCancelled { // either side broke: the other one learns it by the end of its connection
+				c.nc.Close()
+			}
 			return nil, err
 		}
 	}

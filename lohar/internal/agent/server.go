@@ -55,8 +55,11 @@ type Server struct {
 }
 
 // New returns a server; Serve starts it.
-func New(o Options) *Server {
-	s := &Server{Options: o, table: proc.NewTable(), conns: map[*conn]struct{}{}, env: map[string]string{}}
+func New(o Options) *Server { return newServer(o, proc.NewTable()) }
+
+// newServer lets several servers of one process share its only reaper.
+func newServer(o Options, table *proc.Table) *Server {
+	s := &Server{Options: o, table: table, conns: map[*conn]struct{}{}, env: map[string]string{}}
 	if o.Token != "" {
 		s.token, s.configured, s.generation = sha256.Sum256([]byte(o.Token)), true, 1
 	}
