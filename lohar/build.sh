@@ -1,7 +1,6 @@
-#!/bin/sh
-# Builds dist/lohar at the root of the repository. VERSION (environment) is what the agent calls itself.
-set -eu
+#!/usr/bin/env bash
+# Builds the static agent into dist/lohar.
+set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p ../dist
-version=${VERSION:-$(git describe --always --dirty 2>/dev/null || echo dev)}
-CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w -X main.version=$version" -o ../dist/lohar .
+CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION:-dev}" -o ../dist/lohar .

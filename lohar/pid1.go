@@ -12,6 +12,8 @@ import (
 
 // pid1 runs the guest. It does not return: a machine without its agent is turned off.
 func pid1() {
+	// On the console before anything can fail: proof that this kernel runs programs (the host's probe waits for it).
+	fmt.Println("lohar:", version)
 	log := kernelLog()
 	r, err := boot.Boot()
 	if err == nil {

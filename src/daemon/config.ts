@@ -21,6 +21,14 @@ export interface Config {
   /** Deadline for putting running sandboxes to cold at host shutdown, seconds. */
   shutdownDeadlineS: number;
   logLevel: "debug" | "info" | "warn" | "error";
+  /** Private destinations (CIDR) that sandboxes may reach; all others of 10/8, 172.16/12, 192.168/16 … are refused. */
+  allowedPrivate: string[];
+  /** Multiplies every API rate limit; 0 = none. */
+  rateFactor: number;
+  /** Prefix of namespaces, interfaces and tables; differs only where several daemons share a host (tests). */
+  networkPrefix: string;
+  /** Added to the second octet of every subnet, for the same reason. */
+  networkBase: number;
 }
 
 export const DEFAULTS: Config = {
@@ -36,4 +44,8 @@ export const DEFAULTS: Config = {
   templateBudgetMb: 10240,
   shutdownDeadlineS: 90,
   logLevel: "info",
+  allowedPrivate: [],
+  rateFactor: 1,
+  networkPrefix: "bh",
+  networkBase: 0,
 };

@@ -71,6 +71,8 @@ export interface Vm {
    * state and memory belong together until the vCPUs run again.
    */
   saveState(path: string): Promise<void>;
+  /** Makes a drive larger, bytes; the guest is told. */
+  resizeDrive(id: string, bytes: number): Promise<void>;
   /** SIGKILL, then waits for the process to be gone. Killing the dead succeeds. */
   kill(): Promise<void>;
   /** Resolves once, when the VMM process is gone for whatever reason. Never rejects. */

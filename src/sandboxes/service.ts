@@ -79,6 +79,8 @@ export interface GuestLease {
   guest: Guest;
   /** State before this lease: "hot" when nothing had to be done. */
   from: Thermal;
+  /** Fires when the sandbox is stopped or destroyed over the head of this lease: end the work. */
+  revoked: AbortSignal;
   /** Idempotent. */
   release(): void;
 }

@@ -49,12 +49,19 @@ func configure(c *conn, r *configureRequest) (any, error) {
 	if configured && r.Generation < generation {
 		return nil, fail("stale_generation", "a later generation is configured already")
 	}
-	if configured && !failed && r.Generation == generation {
+	if configured && !failed && r.Generation == generation && generation != 0 {
 		return s.configureResult(nil), nil
 	}
 	s.mu.Lock()
-	s.failed = true
+	halfway := s.failed
+	if halfway == "" || r.Kind != "wake" {
+		s.failed = r.Kind
+	}
 	s.mu.Unlock()
+	if r.Kind == "wake" && halfway != "" && halfway != "wake" {
+		// A wake sets no names: it must not make a half-made clone look whole.
+		return nil, fail("not_configured", "the last configure, of kind "+halfway+", failed: repeat that one")
+	}
 	if r.Kind == "clone" && s.Machine.RefusesConfigure() {
 		return nil, fail("internal", "refused by bhatti.test=refuse-configure")
 	}
@@ -66,7 +73,7 @@ func configure(c *conn, r *configureRequest) (any, error) {
 	}
 	s.mu.Lock()
 	s.token, s.generation = sha256.Sum256([]byte(r.Token)), r.Generation
-	s.configured, s.failed = true, false
+	s.configured, s.failed = true, ""
 	s.mu.Unlock()
 	if err := s.thawUsers(); err != nil {
 		s.Log("thaw: " + err.Error())
@@ -146,12 +153,12 @@ func (r *configureRequest) check() error {
 	switch {
 	case r.Kind != "boot" && r.Kind != "wake" && r.Kind != "clone":
 		return bad("kind must be boot, wake or clone")
-	case len(r.Entropy) != 64:
-		return bad("entropy must be 64 bytes in base64")
-	case len(r.Token) < 32 || len(r.Token) > 256:
-		return bad("token must have 32 to 256 characters")
+	case len(r.Entropy) < 32 || len(r.Entropy) > 1024:
+		return bad("entropy must be at least 32 bytes (64 are meant) in base64")
+	case len(r.Token) < 16 || len(r.Token) > 256:
+		return bad("token must have 16 to 256 characters")
 	case !identity.ValidHostname(r.Hostname):
-		return bad("hostname must be 1 to 63 letters, digits or hyphens")
+		return bad("hostname must be 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit")
 	case r.MachineID != "" && !identity.ValidMachineID(r.MachineID):
 		return bad("machine_id must be 32 hexadecimal digits")
 	case !identity.ValidResolver(r.Resolver, r.Search):

@@ -122,6 +122,9 @@ func TestConfigureFailsClosed(t *testing.T) {
 			if a := c.do("exec", "argv", sh("true")); a.code != "not_configured" {
 				t.Fatal(a.result)
 			}
+			if a := c.do("configure", identityRequest("generation", 2, "kind", "wake")...); a.code != "not_configured" {
+				t.Fatal("a wake covered up the failed clone:", a.result)
+			}
 			if strings.Contains(m.order(), "thaw") {
 				t.Fatal("user processes run in a clone without identity")
 			}
@@ -139,7 +142,7 @@ func TestConfigureIsValidated(t *testing.T) {
 	_, addr := startServer(t, Options{Machine: m})
 	c := dialClient(t, addr, "")
 	for _, change := range [][]any{
-		{"kind", "x"}, {"entropy", "AAAA"}, {"token", "short"}, {"hostname", "a b"}, {"hostname", "-a"}, {"hostname", ""}, {"machine_id", "x"},
+		{"kind", "x"}, {"entropy", "AAAA"}, {"token", "short"}, {"hostname", "a b"}, {"hostname", "-a"}, {"hostname", strings.Repeat("a", 64)}, {"hostname", ""}, {"machine_id", "x"},
 		{"resolver", []string{"not-an-ip"}}, {"search", []string{"a b"}}, {"env", map[string]string{"A=B": ""}},
 		{"files", []any{map[string]any{"path": "rel", "content": "", "mode": ""}}},
 		{"files", []any{map[string]any{"path": "/x", "content": "!", "mode": ""}}},

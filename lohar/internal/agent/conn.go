@@ -150,7 +150,9 @@ func (c *conn) serve() error {
 				return &protocolError{"frame is not allowed in this state"}
 			}
 			op, served, err := c.request(f.Payload)
-			late = op.late
+			if op.late != nil {
+				late = either(late, op.late)
+			}
 			if err != nil || served && op.tunnel {
 				return err
 			}

@@ -59,7 +59,7 @@ func TestWrongStateDuringRequests(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"request": proto.Encode(proto.Request, []byte(`{}`)),
 		"data":    proto.Encode(proto.Data, nil),
-		"stdin":   proto.Encode(proto.Stdin, nil),
+		"hello":   proto.Encode(proto.Hello, nil),
 		"signal":  proto.Encode(proto.Signal, []byte(`{"signal":"NONSENSE"}`)),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestHalfFrameThenClose(t *testing.T) {
 	})
 }
 
-func TestSixtyFifthConnectionIsBusy(t *testing.T) {
+func TestOneConnectionTooManyIsBusy(t *testing.T) {
 	_, addr := startServer(t, Options{Token: testToken})
 	var last *client
 	for range maxConnections {

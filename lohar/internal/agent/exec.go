@@ -102,10 +102,13 @@ func (c *conn) attend(p *proc.Process, io *streams, timeout time.Duration) (any,
 func (c *conn) input(p *proc.Process, stdin *feeder, f proto.Frame, running bool) error {
 	switch f.Type {
 	case proto.Stdin:
-		if stdin.file == nil || stdin.ended {
-			return &protocolError{"STDIN after its end, or without stdin:true"}
+		switch {
+		case stdin.file == nil: // the rest of an earlier command's input
+		case stdin.ended:
+			return &protocolError{"STDIN after its end"}
+		default:
+			stdin.pending = f.Payload
 		}
-		stdin.pending = f.Payload
 	case proto.StdinEOF:
 		stdin.end()
 	case proto.Signal:

@@ -64,6 +64,14 @@ func lateStdin(t proto.Type) bool {
 	return t == proto.Stdin || t == proto.StdinEOF || t == proto.Signal
 }
 
+// either: a host that was cut off in the middle of its input may send the rest even after its next request.
+func either(a, b func(proto.Type) bool) func(proto.Type) bool {
+	if a == nil {
+		return b
+	}
+	return func(t proto.Type) bool { return a(t) || b(t) }
+}
+
 func lateData(t proto.Type) bool { return t == proto.Data || t == proto.End }
 
 // admit refuses what the state of the agent does not allow.

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxConnections = 64
+	maxConnections = 512
 	maxLingering   = 64
 	helloTimeout   = 5 * time.Second
 	maxClockSkew   = 250 * time.Millisecond
@@ -23,7 +23,7 @@ const (
 type Options struct {
 	Version string
 	Machine machine.Machine
-	// Token non-empty means configured from the start (generation 1).
+	// Token non-empty means configured from the start (generation 0).
 	Token string
 	// SwitchUser runs commands as the uid asked for; otherwise all run as this process.
 	SwitchUser bool
@@ -48,7 +48,7 @@ type Server struct {
 	token      [sha256.Size]byte
 	generation uint64
 	configured bool
-	failed     bool // a configure did not succeed: nothing but configure is served
+	failed     string // kind of a configure that did not succeed: nothing but configure is served
 	env        map[string]string
 	thawUser   *time.Timer
 	thawFS     *time.Timer
@@ -61,7 +61,7 @@ func New(o Options) *Server { return newServer(o, proc.NewTable()) }
 func newServer(o Options, table *proc.Table) *Server {
 	s := &Server{Options: o, table: table, conns: map[*conn]struct{}{}, env: map[string]string{}}
 	if o.Token != "" {
-		s.token, s.configured, s.generation = sha256.Sum256([]byte(o.Token)), true, 1
+		s.token, s.configured = sha256.Sum256([]byte(o.Token)), true
 	}
 	if s.Log == nil {
 		s.Log = func(string) {}
@@ -98,7 +98,7 @@ func (s *Server) Serve(l net.Listener) error {
 		}
 		s.mu.Unlock()
 		if full {
-			go c.refuse("busy", "64 connections are open; close one first")
+			go c.refuse("busy", "too many connections are open; close one first")
 			continue
 		}
 		go c.run()
@@ -119,7 +119,7 @@ func (s *Server) authorised(token string) bool {
 func (s *Server) state() (configured, failed bool, generation uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.configured, s.failed, s.generation
+	return s.configured, s.failed != "", s.generation
 }
 
 // baseEnv is a copy of the configured environment.

@@ -85,7 +85,7 @@ func (s *Server) runHooks(kind string) {
 	}
 	for _, e := range entries {
 		if info, err := os.Stat(filepath.Join(hooksDir, e.Name())); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			s.runRoot([]string{filepath.Join(hooksDir, e.Name())}, kind)
+			s.runRoot([]string{filepath.Join(hooksDir, e.Name()), kind}, kind)
 		}
 	}
 }

@@ -18,7 +18,7 @@ var (
 
 const (
 	prefix     = 30
-	deviceWait = 10 * time.Second
+	deviceWait = 5 * time.Second
 )
 
 // network brings up loopback and eth0.

@@ -16,7 +16,9 @@ type Identity struct {
 	MachineID string
 	Resolver  []string
 	Search    []string
-	Clone     bool // SSH host keys of the original are removed, to be made anew
+	// Clone: there is an original, whose SSH host keys must not be shared. A new machine id means the same: the image's
+	// keys are in every sandbox of that image.
+	Clone bool
 }
 
 const (
@@ -30,7 +32,7 @@ func (id Identity) Apply(root string) error {
 	if err := os.MkdirAll(etc, 0o755); err != nil {
 		return err
 	}
-	if id.Clone {
+	if id.Clone || id.MachineID != "" && id.MachineID != strings.TrimSpace(readSome(filepath.Join(etc, "machine-id"), 64)) {
 		if err := removeHostKeys(root); err != nil {
 			return err
 		}
@@ -117,14 +119,23 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 	return os.Rename(f.Name(), path)
 }
 
-// ValidHostname accepts one DNS label.
+// ValidHostname accepts what a sandbox may be called.
 func ValidHostname(s string) bool {
-	return len(s) >= 1 && len(s) <= 63 && label(s)
+	for i, r := range s {
+		if !alphanumeric(r) && (i == 0 || r != '.' && r != '_' && r != '-') {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 63
+}
+
+func alphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 func label(s string) bool {
 	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' {
+		if !alphanumeric(r) && r != '-' {
 			return false
 		}
 	}

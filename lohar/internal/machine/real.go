@@ -89,7 +89,7 @@ func (r *Real) Mount(v Volume) error {
 	if err := os.MkdirAll(v.Mount, 0o755); err != nil {
 		return err
 	}
-	flags, data := uintptr(unix.MS_NOATIME), "discard"
+	flags, data := uintptr(unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID), "discard"
 	if v.ReadOnly {
 		flags, data = flags|unix.MS_RDONLY, ""
 	}

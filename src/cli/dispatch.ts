@@ -1,0 +1,63 @@
+import { find } from "./commands.ts";
+import { type CliError, Exit, usage } from "./errors.ts";
+import { report } from "./report.ts";
+import { watchSignals } from "./signals.ts";
+
+/** Global flags that take a value: their value is not the command. */
+const WITH_VALUE = new Set(["--url", "--token", "--data-dir"]);
+
+/** Index of the command word in argv, -1 when there is none. */
+export function commandIndex(argv: string[]): number {
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i]!;
+    if (word === "--") return -1;
+    if (WITH_VALUE.has(word)) i++;
+    else if (!word.startsWith("-")) return i;
+  }
+  return -1;
+}
+
+/** Runs one command line to its end and leaves the process with its status. */
+export async function dispatch(argv: string[]): Promise<never> {
+  watchSignals();
+  let status = 0;
+  try {
+    status = await run(argv);
+  } catch (error) {
+    status = error instanceof Exit ? error.status : await report(error, argv);
+  }
+  process.exit(status);
+}
+
+async function run(argv: string[]): Promise<number> {
+  const at = commandIndex(argv);
+  const word = argv[at];
+  if (word === undefined) {
+    const odd = argv.find((a) => a !== "--help" && a !== "-h" && a !== "--json");
+    if (odd !== undefined && !argv.includes("--help") && !argv.includes("-h"))
+      throw usage(`unknown flag ${odd}`, "see: bhatti --help");
+    return (await import("./help.ts")).rootHelp();
+  }
+  const rest = [...argv.slice(0, at), ...argv.slice(at + 1)];
+  if (word === "help") {
+    const topic = rest.find((a) => !a.startsWith("-"));
+    if (topic === undefined) return (await import("./help.ts")).rootHelp();
+    return run([...rest, "--help"]);
+  }
+  const entry = find(word);
+  if (!entry) throw await unknown(word);
+  if (entry.raw) return entry.raw(rest);
+  const { parse } = await import("./program.ts");
+  const loaded = await entry.load!();
+  await parse(loaded.command(), loaded.prepare?.(rest) ?? rest);
+  return 0;
+}
+
+async function unknown(word: string): Promise<CliError> {
+  const { similar } = await import("./help.ts");
+  const near = similar(word);
+  return usage(
+    `unknown command "${word}"`,
+    near.length > 0 ? `did you mean: ${near.map((n) => `bhatti ${n}`).join(", ")}?` : "see: bhatti --help",
+  );
+}

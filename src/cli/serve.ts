@@ -1,0 +1,15 @@
+import { define } from "./program.ts";
+import { releaseSignals } from "./signals.ts";
+
+export const command = () =>
+  define(
+    "serve",
+    "Run the daemon in the foreground. Configuration: /etc/bhatti/config.yaml, or BHATTI_CONFIG.",
+    ["sudo bhatti serve", "sudo BHATTI_CONFIG=./bhatti.yaml bhatti serve"],
+  ).action(async () => {
+    const { loadConfig } = await import("../daemon/load-config.ts");
+    const config = await loadConfig();
+    releaseSignals();
+    const { runDaemon } = await import("../daemon/main.ts");
+    await runDaemon(config);
+  });

@@ -1,0 +1,2 @@
+import { group } from "./program.ts";
+export const command = () => group("user", "x", [], []);

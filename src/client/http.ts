@@ -1,0 +1,176 @@
+import { ApiError, readError, TransportError } from "./error.ts";
+
+export interface HttpOptions {
+  /** Base address, with or without a trailing slash. */
+  url: string;
+  token?: string;
+  /** Ends every request of this client. */
+  signal?: AbortSignal;
+  userAgent?: string;
+  /** Told about every answer: milliseconds until its headers were there. */
+  onAnswer?(method: string, path: string, status: number, ms: number): void;
+}
+
+export interface RequestOptions {
+  query?: Record<string, string | number | boolean | string[] | undefined>;
+  /** Sent as JSON. */
+  json?: unknown;
+  body?: Blob | ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer>;
+  headers?: Record<string, string>;
+  /** Until the headers of the answer, ms. Default 60 000; 0 = no limit. The body is not limited. */
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+const MAX_RETRIES = 3;
+const MAX_RETRY_AFTER_S = 10;
+
+/** One server, one key. Names in paths go through `path`, which encodes them. */
+export class Http {
+  readonly base: string;
+
+  constructor(readonly options: HttpOptions) {
+    this.base = options.url.replace(/\/+$/, "");
+    bypassProxyForLoopback(this.base);
+  }
+
+  /**
+   * Sends one request and returns its answer, whose status is below 300.
+   * A refusal by the rate limiter is retried as it asks for, unless the body was a stream.
+   * @throws ApiError for any other answer, TransportError when there was none.
+   */
+  async request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.once(method, path, options);
+      } catch (error) {
+        const again =
+          error instanceof ApiError &&
+          error.code === "rate_limited" &&
+          error.retryAfter !== undefined &&
+          error.retryAfter <= MAX_RETRY_AFTER_S &&
+          attempt < MAX_RETRIES &&
+          options.body === undefined;
+        if (!again) throw error;
+        await Bun.sleep(Math.max(error.retryAfter ?? 1, 0.05) * 1000);
+      }
+    }
+  }
+
+  /** `request`, then the body as JSON. */
+  async json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
+    const response = await this.request(method, path, options);
+    try {
+      return (await response.json()) as T;
+    } catch (cause) {
+      this.options.signal?.throwIfAborted();
+      throw new TransportError(
+        `${this.base} did not answer with JSON; is it a bhatti server?`,
+        "bad_answer",
+        {
+          cause,
+        },
+      );
+    }
+  }
+
+  private async once(method: string, path: string, options: RequestOptions): Promise<Response> {
+    const headers: Record<string, string> = {
+      "user-agent": this.options.userAgent ?? "bhatti",
+      ...options.headers,
+    };
+    if (this.options.token) headers.authorization = `Bearer ${this.options.token}`;
+    if (options.json !== undefined) headers["content-type"] = "application/json";
+    const timer = new AbortController();
+    const timeoutMs = options.timeoutMs ?? 60_000;
+    const alarm = timeoutMs > 0 ? setTimeout(() => timer.abort(), timeoutMs) : undefined;
+    const signals = [timer.signal, this.options.signal, options.signal].filter((s) => s !== undefined);
+    const started = performance.now();
+    let response: Response;
+    try {
+      response = await fetch(this.base + path + queryString(options.query), {
+        method,
+        headers,
+        body: options.json !== undefined ? JSON.stringify(options.json) : (options.body ?? null),
+        redirect: "manual",
+        keepalive: false,
+        signal: signals.length === 1 ? timer.signal : AbortSignal.any(signals),
+        // Bun's own five minutes would cut long execs and streams.
+        ...{ timeout: false },
+      });
+    } catch (cause) {
+      this.options.signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
+      if (timer.signal.aborted)
+        throw new TransportError(`no answer from ${this.base} within ${timeoutMs / 1000} s`, "timeout", {
+          cause,
+        });
+      throw new TransportError(`cannot reach ${this.base}: ${reason(cause)}`, "unreachable", { cause });
+    } finally {
+      clearTimeout(alarm);
+    }
+    this.options.onAnswer?.(method, path, response.status, performance.now() - started);
+    if (response.status >= 400) throw await readError(response);
+    if (response.status >= 300)
+      throw new TransportError(
+        `${this.base} redirects to ${response.headers.get("location") ?? "somewhere else"}; use that address`,
+        "bad_answer",
+      );
+    return response;
+  }
+}
+
+/** A path from a template: every value is percent-encoded as one segment. */
+export function path(strings: TemplateStringsArray, ...values: (string | number)[]): string {
+  return strings.reduce(
+    (all, part, i) => all + part + (i < values.length ? segment(String(values[i])) : ""),
+    "",
+  );
+}
+
+/** "." and ".." survive encodeURIComponent and would be resolved away, turning one resource into another. */
+function segment(value: string): string {
+  if (value === "" || value === "." || value === "..") throw new ApiError(400, `invalid name "${value}"`);
+  return encodeURIComponent(value);
+}
+
+function queryString(query: RequestOptions["query"]): string {
+  const search = new URLSearchParams();
+  for (const [key, value] of Object.entries(query ?? {})) {
+    if (value === undefined) continue;
+    for (const one of Array.isArray(value) ? value : [value]) search.append(key, String(one));
+  }
+  const text = search.toString();
+  return text === "" ? "" : `?${text}`;
+}
+
+function reason(cause: unknown): string {
+  const code = (cause as { code?: unknown }).code;
+  const known: Record<string, string> = {
+    ECONNREFUSED: "connection refused",
+    ConnectionRefused: "connection refused",
+    ECONNRESET: "connection closed by the server",
+    ConnectionClosed: "connection closed by the server",
+    ENOTFOUND: "unknown host name",
+    FailedToOpenSocket: "cannot connect",
+  };
+  if (typeof code === "string" && known[code]) return known[code];
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return typeof code === "string" && !message.includes(code) ? `${message} (${code})` : message;
+}
+
+/** Go's and curl's habit: HTTP_PROXY is for other machines. Bun would send even loopback requests, key included, to it. */
+function bypassProxyForLoopback(base: string): void {
+  if (
+    !process.env.HTTP_PROXY &&
+    !process.env.http_proxy &&
+    !process.env.HTTPS_PROXY &&
+    !process.env.https_proxy
+  )
+    return;
+  const host = URL.canParse(base) ? new URL(base).hostname : "";
+  if (host !== "localhost" && host !== "[::1]" && !host.startsWith("127.")) return;
+  const list = [process.env.NO_PROXY ?? process.env.no_proxy, host].filter(Boolean).join(",");
+  process.env.NO_PROXY = list;
+  process.env.no_proxy = list;
+}

@@ -1,0 +1,77 @@
+import type { PatchInput, SandboxDetail, SandboxView } from "../sandboxes/service.ts";
+import { type Http, path } from "./http.ts";
+
+export type { SandboxDetail, SandboxView };
+
+/** Body of POST /sandboxes: spec/http-api §7.2. `content` of files is base64. */
+export interface CreateBody {
+  name?: string;
+  image?: string;
+  cpus?: number;
+  memory_mb?: number;
+  disk_size_mb?: number;
+  env?: Record<string, string>;
+  init?: string;
+  keep_hot?: boolean;
+  labels?: Record<string, string>;
+  files?: { guest_path: string; content: string; mode: string }[];
+  warm_after_s?: number;
+  cold_after_s?: number;
+}
+
+/** Starting a machine may mean booting it under emulation behind a queue of others. ms. */
+const LIFE_MS = 600_000;
+
+export class SandboxesClient {
+  constructor(private readonly http: Http) {}
+
+  /** `existing`: a sandbox of that name was there already and nothing was changed. */
+  async create(body: CreateBody): Promise<{ sandbox: SandboxView; existing: boolean }> {
+    const response = await this.http.request("POST", "/sandboxes", { json: body, timeoutMs: LIFE_MS });
+    return {
+      sandbox: (await response.json()) as SandboxView,
+      existing: response.headers.get("x-bhatti-existing") === "true",
+    };
+  }
+
+  /** `labels`: "key=value", all must match. */
+  list(labels: string[] = []): Promise<(SandboxView & { urls?: string[] })[]> {
+    return this.http.json("GET", "/sandboxes", { query: { label: labels } });
+  }
+
+  get(ref: string): Promise<SandboxView> {
+    return this.http.json("GET", path`/sandboxes/${ref}`);
+  }
+
+  /** With figures of the host; wakes nothing. */
+  detail(ref: string): Promise<SandboxDetail> {
+    return this.http.json("GET", path`/sandboxes/${ref}`, { query: { detail: true } });
+  }
+
+  patch(ref: string, body: PatchInput): Promise<SandboxView> {
+    return this.http.json("PATCH", path`/sandboxes/${ref}`, { json: body, timeoutMs: LIFE_MS });
+  }
+
+  destroy(ref: string): Promise<{ status: string }> {
+    return this.http.json("DELETE", path`/sandboxes/${ref}`, { timeoutMs: LIFE_MS });
+  }
+
+  stop(ref: string, sync = false): Promise<SandboxView> {
+    return this.http.json("POST", path`/sandboxes/${ref}/stop`, {
+      json: sync ? { sync } : {},
+      timeoutMs: LIFE_MS,
+    });
+  }
+
+  start(ref: string, force = false): Promise<SandboxView> {
+    return this.http.json("POST", path`/sandboxes/${ref}/start`, {
+      json: force ? { force } : {},
+      timeoutMs: LIFE_MS,
+    });
+  }
+
+  /** Listening TCP ports of the guest. Wakes it. */
+  ports(ref: string): Promise<{ container_port: number; proxy_url: string }[]> {
+    return this.http.json("GET", path`/sandboxes/${ref}/ports`, { timeoutMs: LIFE_MS });
+  }
+}

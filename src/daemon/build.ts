@@ -1,0 +1,119 @@
+/** The composition root: builds every part and hands each the narrow interfaces it needs. Nothing else knows them all. */
+import { readFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import type { Logger } from "pino";
+import { createEngine } from "../engine/choose.ts";
+import { EventLog } from "../events/event-log.ts";
+import { Metrics } from "../events/metrics.ts";
+import { eventRoutes } from "../events/routes.ts";
+import { createGuestClient } from "../guest/client.ts";
+import { UserLimits } from "../http/rate-limit.ts";
+import { createApp } from "../http/server.ts";
+import { createImages } from "../images/images.ts";
+import { installKernel } from "../kernel/install.ts";
+import { createKernels } from "../kernel/kernels.ts";
+import { Semaphore } from "../lib/semaphore.ts";
+import { HostNetwork } from "../network/create.ts";
+import { GUEST } from "../network/network.ts";
+import { execRoutes } from "../sandboxes/exec-routes.ts";
+import { execStreamRoutes } from "../sandboxes/exec-stream.ts";
+import { filesRoutes } from "../sandboxes/files-routes.ts";
+import { MemoryBudget } from "../sandboxes/memory.ts";
+import { proxyRoutes } from "../sandboxes/proxy-routes.ts";
+import { sandboxRoutes } from "../sandboxes/routes.ts";
+import { SandboxRows } from "../sandboxes/rows.ts";
+import { SandboxService } from "../sandboxes/sandboxes.ts";
+import { snapshotRoutes } from "../snapshots/routes.ts";
+import { SnapshotRows } from "../snapshots/rows.ts";
+import { SnapshotService } from "../snapshots/snapshots.ts";
+import { createStorage } from "../storage/create.ts";
+import { Store } from "../store/store.ts";
+import { TemplateBuilder } from "../templates/builder.ts";
+import { Templates } from "../templates/templates.ts";
+import { Users } from "../users/users.ts";
+import { VERSION } from "../version.ts";
+import type { Config } from "./config.ts";
+import { loharPath } from "./lohar.ts";
+import { migrations } from "./migrations.ts";
+
+/** Everything that runs, not yet started. */
+export async function build(config: Config, log: Logger) {
+  const { dataDir } = config;
+  await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  await mkdir(`${dataDir}/sandboxes`, { recursive: true, mode: 0o711 });
+  const store = new Store(`${dataDir}/state.db`, migrations);
+  const storage = await createStorage(dataDir);
+  const lohar = await loharPath(dataDir);
+  // A new agent needs a new initramfs; the kernel package itself is fetched only when it is not there yet.
+  await installKernel({ dataDir, lohar, progress: (text) => log.info({ text }, "kernel") });
+  const kernels = createKernels(dataDir);
+  const { engine, choice } = await createEngine({
+    engine: config.engine,
+    dataDir,
+    lohar,
+    kernel: kernels.current(),
+  });
+  log.info({ engine: engine.name, accel: engine.accel, why: choice.why, storage: storage.mode }, "engine");
+  const network = new HostNetwork({
+    prefix: config.networkPrefix,
+    base: config.networkBase,
+    poolSize: config.networkPool,
+    dnsUpstreams: config.dnsUpstreams,
+    allowedPrivate: config.allowedPrivate,
+    log,
+  });
+  const connectGuest = (host: string, token: string) =>
+    createGuestClient({ host, port: GUEST.agentPort, token });
+  const templateDeps = { engine, kernels, network, storage, config, log, connectGuest };
+  const templates = new Templates(templateDeps, new TemplateBuilder(templateDeps));
+  const events = new EventLog(store, log);
+  const metrics = new Metrics();
+  const sandboxes = new SandboxService({
+    rows: new SandboxRows(store),
+    engine,
+    kernels,
+    network,
+    storage,
+    images: createImages(dataDir),
+    templates,
+    events,
+    metrics,
+    memory: new MemoryBudget(config.memoryBudgetMb),
+    wakes: new Semaphore(config.maxConcurrentWakes),
+    log,
+    config,
+    bootId: process.env.BHATTI_TEST_BOOT_ID ?? readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+    connectGuest,
+  });
+  metrics.watch(sandboxes, () => events.dropped);
+  const snapshots = new SnapshotService(new SnapshotRows(store), sandboxes);
+  const users = new Users(store);
+  const app = createApp({
+    version: VERSION,
+    log,
+    authenticate: (key) => users.authenticate(key),
+    limits: new UserLimits(config.rateFactor),
+    onRequest: (method, status, ms) => metrics.request(method, status, ms),
+    onAuthFailure: (address) => {
+      metrics.authFailure();
+      events.record({ type: "auth.failed", meta: { ip: address } });
+    },
+    routes: [
+      sandboxRoutes({ sandboxes }),
+      execStreamRoutes({ sandboxes }),
+      execRoutes({ sandboxes }),
+      filesRoutes({ sandboxes }),
+      proxyRoutes({ sandboxes }),
+      snapshotRoutes({ snapshots }),
+      eventRoutes({
+        events,
+        metrics,
+        sandboxes,
+        version: VERSION,
+        startedAt: Date.now(),
+        countUsers: () => users.list().length,
+      }),
+    ],
+  });
+  return { app, store, network, templates, sandboxes, snapshots, events, storage, engine };
+}

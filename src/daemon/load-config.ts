@@ -1,0 +1,72 @@
+/** Reads the configuration file. Names: spec/http-api §20.1, plus our own. */
+import { existsSync, readFileSync } from "node:fs";
+import { z } from "zod";
+import { type Config, DEFAULTS } from "./config.ts";
+
+const seconds = z.number().int().min(0).max(31_536_000);
+
+const fileSchema = z.strictObject({
+  listen: z
+    .string()
+    .regex(/^.*:\d{1,5}$/, "must look like 127.0.0.1:8080")
+    .optional(),
+  data_dir: z.string().startsWith("/").optional(),
+  engine: z.enum(["auto", "qemu", "firecracker"]).optional(),
+  dns_upstreams: z.array(z.string()).max(8).optional(),
+  warm_after_s: seconds.optional(),
+  cold_after_s: seconds.optional(),
+  memory_budget_mb: z.number().int().min(0).optional(),
+  max_concurrent_wakes: z.number().int().min(1).max(256).optional(),
+  network_pool: z.number().int().min(0).max(256).optional(),
+  template_budget_mb: z.number().int().min(0).optional(),
+  shutdown_deadline_s: z.number().int().min(1).max(3600).optional(),
+  log_level: z.enum(["debug", "info", "warn", "error"]).optional(),
+  allowed_private: z.array(z.string()).max(64).optional(),
+  rate_factor: z.number().min(0).max(1000).optional(),
+  network_prefix: z
+    .string()
+    .regex(/^[a-z]{2,4}$/)
+    .optional(),
+  network_base: z.number().int().min(0).max(60).optional(),
+  // Of the client; a shared file is fine.
+  api_url: z.string().optional(),
+  auth_token: z.string().optional(),
+});
+
+/** `$BHATTI_CONFIG` alone if set, else /etc/bhatti/config.yaml, else the defaults. */
+export function configPath(): string {
+  return process.env.BHATTI_CONFIG ?? "/etc/bhatti/config.yaml";
+}
+
+/** Throws an Error whose message names the file, the key and what is expected. */
+export function loadConfig(path = configPath()): Config {
+  if (!existsSync(path)) {
+    if (process.env.BHATTI_CONFIG) throw new Error(`${path}: no such file (BHATTI_CONFIG)`);
+    return DEFAULTS;
+  }
+  const raw: unknown = Bun.YAML.parse(readFileSync(path, "utf8")) ?? {};
+  const parsed = fileSchema.safeParse(raw);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new Error(`${path}: ${issue?.path.join(".") || "file"}: ${issue?.message}`);
+  }
+  const file = parsed.data;
+  return {
+    listen: file.listen ?? DEFAULTS.listen,
+    dataDir: file.data_dir ?? DEFAULTS.dataDir,
+    engine: file.engine ?? DEFAULTS.engine,
+    dnsUpstreams: file.dns_upstreams ?? DEFAULTS.dnsUpstreams,
+    warmAfterS: file.warm_after_s ?? DEFAULTS.warmAfterS,
+    coldAfterS: file.cold_after_s ?? DEFAULTS.coldAfterS,
+    memoryBudgetMb: file.memory_budget_mb ?? DEFAULTS.memoryBudgetMb,
+    maxConcurrentWakes: file.max_concurrent_wakes ?? DEFAULTS.maxConcurrentWakes,
+    networkPool: file.network_pool ?? DEFAULTS.networkPool,
+    templateBudgetMb: file.template_budget_mb ?? DEFAULTS.templateBudgetMb,
+    shutdownDeadlineS: file.shutdown_deadline_s ?? DEFAULTS.shutdownDeadlineS,
+    logLevel: file.log_level ?? DEFAULTS.logLevel,
+    allowedPrivate: file.allowed_private ?? DEFAULTS.allowedPrivate,
+    rateFactor: file.rate_factor ?? DEFAULTS.rateFactor,
+    networkPrefix: file.network_prefix ?? DEFAULTS.networkPrefix,
+    networkBase: file.network_base ?? DEFAULTS.networkBase,
+  };
+}

@@ -1,0 +1,64 @@
+/** `bhatti serve`: start, recover, listen, wait for a signal, leave. */
+import { unlinkSync, writeFileSync } from "node:fs";
+import { listen } from "../http/listen.ts";
+import { createLog } from "../lib/log.ts";
+import { recover } from "../sandboxes/recovery.ts";
+import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
+import { VERSION } from "../version.ts";
+import { build } from "./build.ts";
+import type { Config } from "./config.ts";
+import { lockDataDir } from "./lock.ts";
+import { watchPressure } from "./pressure.ts";
+import { freezeAll, hostIsStopping } from "./shutdown.ts";
+
+/** Runs until a signal: SIGTERM and SIGINT leave VMs running, unless the host goes down; SIGUSR2 always saves them. */
+export async function runDaemon(config: Config): Promise<number> {
+  const log = createLog(process.env.BHATTI_LOG_LEVEL ?? config.logLevel);
+  process.on("unhandledRejection", (err) => log.error({ err }, "unhandled rejection"));
+  process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception"));
+  const unlock = lockDataDir(config.dataDir);
+  const parts = await build(config, log);
+  const { sandboxes, network, templates, snapshots, events } = parts;
+  await network.start(
+    sandboxes.deps.rows.all().map((row) => ({
+      owner: ownerOf(row),
+      net: netOf(row),
+      name: row.name,
+      live: row.status === "running",
+    })),
+  );
+  await templates.start();
+  await snapshots.start();
+  const recovered = await recover(sandboxes);
+  const server = listen(parts.app, config.listen);
+  const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
+  writeFileSync(
+    `${config.dataDir}/daemon.json`,
+    JSON.stringify({ pid: process.pid, url: server.url, version: VERSION }),
+  );
+  log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
+  events.record({
+    type: "daemon.started",
+    meta: { version: VERSION, recovered_vms: recovered.adopted, listen: config.listen },
+  });
+
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.once(name, () => resolve(name));
+  });
+  log.info({ signal }, "stopping");
+  events.record({ type: "daemon.shutdown", meta: { signal } });
+  stopWatching();
+  const saveAll = signal === "SIGUSR2" || (await hostIsStopping());
+  await server.stop(saveAll ? 1000 : 10_000);
+  if (saveAll) {
+    const left = await freezeAll(sandboxes, config.shutdownDeadlineS * 1000, log);
+    log.info({ left }, "sandboxes saved");
+  }
+  for (const actor of sandboxes.registry.all()) actor.idle.clear();
+  await network.stop();
+  await events.stop();
+  parts.store.close();
+  unlinkSync(`${config.dataDir}/daemon.json`);
+  unlock();
+  return 0;
+}

@@ -1,0 +1,12 @@
+/** Every table of the product; the server's local commands open the database with the same list. */
+import { eventMigrations } from "../events/event-log.ts";
+import { sandboxMigrations } from "../sandboxes/migrations.ts";
+import { snapshotMigrations } from "../snapshots/rows.ts";
+import { userMigrations } from "../users/users.ts";
+
+export const migrations = [
+  ...userMigrations,
+  ...eventMigrations,
+  ...sandboxMigrations,
+  ...snapshotMigrations,
+];

@@ -1,0 +1,91 @@
+/** The command line of one VMM. What decides whether a guest boots is in design notes of this folder's README comments. */
+import { readFileSync } from "node:fs";
+import type { VmSpec } from "../engine.ts";
+
+export interface QemuHost {
+  binary: string;
+  /** [major, minor] */
+  version: [number, number];
+  accel: "kvm" | "tcg";
+  /** Host TSC, kHz: TCG passes the TSC through and the guest has no PIT to calibrate against. */
+  tscKhz: number;
+}
+
+/** QEMU 7.2's emulation corrupts flags on cmpxchg16b: 3 of 3 loaded 6.12 guests crashed with it, 0 of 3 without. */
+export function cpuModel(host: QemuHost): string {
+  if (host.accel === "kvm") return "host";
+  return host.version[0] < 8 ? "max,-cx16" : "max";
+}
+
+/** `microvm` without the legacy PIC and PIT: a stray vector of theirs kills Linux 6.12 early. */
+export const machine = "microvm,pit=off,pic=off,rtc=on,memory-backend=ram0";
+
+export const accelerator = (host: QemuHost): string =>
+  host.accel === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=64";
+
+/** Kernel command line. Without tsc_early_khz and no_timer_check no emulated guest boots. */
+export function kernelArguments(host: QemuHost, extra: string): string {
+  const timing = host.accel === "tcg" ? ` no_timer_check tsc_early_khz=${host.tscKhz}` : "";
+  return `console=ttyS0 quiet loglevel=1 panic=-1 reboot=t rdinit=/init random.trust_cpu=on mitigations=auto${timing} ${extra}`.trim();
+}
+
+/** Paths inside the jail. */
+export const IN_JAIL = {
+  qmp: "/qmp.sock",
+  in: "/in.sock",
+  out: "/out.sock",
+  memory: "/mem",
+  kernel: "/kernel",
+  initramfs: "/initramfs",
+};
+
+export const driveInJail = (index: number): string => `/drive${index}`;
+
+/** Everything but the program itself. `incoming`: wait for a device state, with stopped vCPUs. */
+export function qemuArguments(
+  spec: VmSpec,
+  host: QemuHost,
+  incoming: boolean,
+  extraKernelArgs = "",
+): string[] {
+  const args = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-name", spec.id];
+  args.push("-M", machine, "-accel", accelerator(host), "-cpu", cpuModel(host));
+  args.push("-smp", String(spec.shape.vcpus), "-m", String(spec.shape.memoryMib));
+  args.push(
+    "-object",
+    `memory-backend-file,id=ram0,size=${spec.shape.memoryMib}M,mem-path=${IN_JAIL.memory},share=on`,
+  );
+  args.push(
+    "-kernel",
+    IN_JAIL.kernel,
+    "-initrd",
+    IN_JAIL.initramfs,
+    "-append",
+    kernelArguments(host, extraKernelArgs),
+  );
+  // A ring in the VMM's memory: a hostile guest can print for ever and fills no disk.
+  args.push("-chardev", "ringbuf,id=console,size=65536", "-serial", "chardev:console");
+  for (const [index, drive] of spec.drives.entries()) {
+    const mode = drive.readOnly ? ",readonly=on" : "";
+    // writeback: guest flushes become fdatasync; werror=report: a full host disk is an I/O error, not a frozen guest.
+    args.push(
+      "-drive",
+      `id=${drive.id},file=${driveInJail(index)},format=raw,if=none,cache=writeback,discard=unmap,werror=report,rerror=report${mode}`,
+    );
+    args.push("-device", `virtio-blk-device,id=dev-${drive.id},drive=${drive.id}`);
+  }
+  args.push("-netdev", `tap,id=n,ifname=${spec.tap},script=no,downscript=no`);
+  args.push("-device", `virtio-net-device,netdev=n,mac=${spec.mac}`);
+  args.push("-device", "virtio-rng-device");
+  args.push("-device", "virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on");
+  args.push("-qmp", `unix:${IN_JAIL.qmp},server=on,wait=off`);
+  args.push("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+  if (incoming) args.push("-S", "-incoming", "defer");
+  return args;
+}
+
+/** kHz of the host's TSC, from /proc/cpuinfo. */
+export function hostTscKhz(): number {
+  const mhz = readFileSync("/proc/cpuinfo", "utf8").match(/^cpu MHz\s*:\s*([\d.]+)/m)?.[1];
+  return Math.round(Number(mhz ?? 2000) * 1000);
+}

@@ -1,0 +1,58 @@
+/** What /proc tells about VMM processes. */
+import { readdirSync, readFileSync } from "node:fs";
+
+interface ProcStat {
+  state: string;
+  /** Clock ticks since host boot. */
+  startTime: number;
+  cpuTicks: number;
+}
+
+/** null when there is no such process. */
+export function procStat(pid: number): ProcStat | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return {
+      state: fields[0]!,
+      startTime: Number(fields[19]),
+      cpuTicks: Number(fields[11]) + Number(fields[12]),
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** True while the process of that identity exists and is not a zombie. */
+export function isAlive(pid: number, startTime: number): boolean {
+  const stat = procStat(pid);
+  return stat !== null && stat.startTime === startTime && stat.state !== "Z" && stat.state !== "X";
+}
+
+/** Real user id, or null. */
+export function uidOf(pid: number): number | null {
+  try {
+    return Number(readFileSync(`/proc/${pid}/status`, "latin1").match(/^Uid:\s+(\d+)/m)?.[1]);
+  } catch {
+    return null;
+  }
+}
+
+/** Every live process of a user. */
+export function pidsOf(uid: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => uidOf(pid) === uid && procStat(pid)?.state !== "Z");
+}
+
+/** Bytes, from smaps_rollup. */
+export function memoryOf(pid: number): { rssBytes: number; pssBytes: number } {
+  try {
+    const text = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
+    const kb = (key: string) => Number(text.match(new RegExp(`^${key}:\\s+(\\d+)`, "m"))?.[1] ?? 0) * 1024;
+    return { rssBytes: kb("Rss"), pssBytes: kb("Pss") };
+  } catch {
+    return { rssBytes: 0, pssBytes: 0 };
+  }
+}

@@ -1,0 +1,121 @@
+/** Prometheus metrics of the daemon. */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { SandboxMetrics } from "../sandboxes/deps.ts";
+import type { SandboxService } from "../sandboxes/sandboxes.ts";
+
+/** Seconds. */
+const BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
+
+export class Metrics implements SandboxMetrics {
+  readonly registry = new Registry();
+  private readonly requests = new Counter({
+    name: "bhatti_requests_total",
+    help: "API requests",
+    labelNames: ["method", "status"],
+    registers: [this.registry],
+  });
+  private readonly latency = new Histogram({
+    name: "bhatti_request_seconds",
+    help: "API latency",
+    labelNames: ["method"],
+    buckets: BUCKETS,
+    registers: [this.registry],
+  });
+  private readonly authFailures = new Counter({
+    name: "bhatti_auth_failures_total",
+    help: "Wrong API keys",
+    registers: [this.registry],
+  });
+  private readonly wakes = new Histogram({
+    name: "bhatti_wake_seconds",
+    help: "Wakes by the state they began in",
+    labelNames: ["from"],
+    buckets: BUCKETS,
+    registers: [this.registry],
+  });
+  private readonly transitions = new Histogram({
+    name: "bhatti_transition_seconds",
+    help: "State transitions",
+    labelNames: ["transition"],
+    buckets: BUCKETS,
+    registers: [this.registry],
+  });
+  private readonly creates = new Histogram({
+    name: "bhatti_create_seconds",
+    help: "Creates by their source",
+    labelNames: ["from"],
+    buckets: BUCKETS,
+    registers: [this.registry],
+  });
+  private requestCount = 0;
+  private errorCount = 0;
+
+  wake(from: "warm" | "cold" | "boot", ms: number): void {
+    this.wakes.observe({ from }, ms / 1000);
+  }
+
+  transition(transition: string, ms: number): void {
+    this.transitions.observe({ transition }, ms / 1000);
+  }
+
+  create(from: string, ms: number): void {
+    this.creates.observe({ from }, ms / 1000);
+  }
+
+  request(method: string, status: number, ms: number): void {
+    this.requestCount++;
+    if (status >= 500) this.errorCount++;
+    this.requests.inc({ method, status: String(status) });
+    this.latency.observe({ method }, ms / 1000);
+  }
+
+  authFailure(): void {
+    this.authFailures.inc();
+  }
+
+  counts() {
+    return { requests: this.requestCount, errors: this.errorCount };
+  }
+
+  /** Gauges that are read when somebody asks, not kept up to date. */
+  watch(service: SandboxService, eventsDropped: () => number): void {
+    const gauge = (name: string, help: string, read: () => number) =>
+      new Gauge({
+        name,
+        help,
+        registers: [this.registry],
+        collect() {
+          this.set(read());
+        },
+      });
+    for (const thermal of ["hot", "warm", "cold"] as const)
+      gauge(`bhatti_sandboxes_${thermal}`, `Sandboxes that are ${thermal}`, () => service.stats()[thermal]);
+    gauge(
+      "bhatti_memory_held_bytes",
+      "Memory promised to hot and warm sandboxes",
+      () => service.stats().memoryHeldBytes,
+    );
+    gauge(
+      "bhatti_memory_budget_bytes",
+      "Memory that may be promised",
+      () => service.stats().memoryBudgetBytes,
+    );
+    gauge(
+      "bhatti_disk_free_bytes",
+      "Free space of the data directory",
+      () => service.deps.storage.free().freeBytes,
+    );
+    gauge(
+      "bhatti_disk_reserved_bytes",
+      "Space promised to running sandboxes",
+      () => service.deps.storage.free().reservedBytes,
+    );
+    gauge("bhatti_events_dropped_total", "Events that were lost", eventsDropped);
+    gauge("process_resident_memory_bytes", "Memory of the daemon", () => process.memoryUsage().rss);
+    gauge(
+      "process_cpu_seconds_total",
+      "CPU time of the daemon",
+      () => (process.cpuUsage().user + process.cpuUsage().system) / 1e6,
+    );
+  }
+}

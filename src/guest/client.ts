@@ -1,0 +1,201 @@
+/** The Guest interface over pooled connections. */
+import { randomBytes } from "node:crypto";
+import { orAbort } from "../lib/abort.ts";
+import { Semaphore } from "../lib/semaphore.ts";
+import { Connection, protocolError } from "./connection.ts";
+import { execute, executeDetached } from "./exec.ts";
+import { listDirectory, readFileFrom, statPath, writeFileTo } from "./files.ts";
+import type { Activity, ConfigureRequest, Guest } from "./guest.ts";
+import { GuestError } from "./guest.ts";
+import { openTunnel } from "./tunnel.ts";
+
+/** Idle connections kept for the next request. */
+const MAX_IDLE = 4;
+/** Connections at a time, below the agent's own limit; further requests wait for one. */
+const MAX_OPEN = 400;
+const CONNECT_MS = 10_000;
+
+export interface GuestTarget {
+  host: string;
+  port: number;
+  token: string;
+}
+
+/** A client for one agent. Nothing is dialled before the first call. */
+export function createGuestClient(target: GuestTarget): Guest & { setToken(token: string): void } {
+  return new GuestClient(target);
+}
+
+export class GuestClient implements Guest {
+  private idle: Connection[] = [];
+  private readonly places = new Semaphore(MAX_OPEN);
+
+  constructor(private readonly target: GuestTarget) {}
+
+  setToken(token: string): void {
+    this.target.token = token;
+    this.disconnect();
+  }
+
+  disconnect(): void {
+    for (const connection of this.idle.splice(0)) connection.close();
+  }
+
+  async ready(deadlineMs: number, signal?: AbortSignal) {
+    const end = Date.now() + deadlineMs;
+    for (let wait = 25; ; wait = Math.min(wait * 1.5, 1000)) {
+      signal?.throwIfAborted();
+      try {
+        const { host, port, token } = this.target;
+        // Short attempts: a SYN that a booting guest loses would be repeated only after a second.
+        const connection = await orAbort(Connection.open(host, port, token, Math.max(wait, 100)), signal);
+        this.keep(connection);
+        return connection.welcome;
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (error instanceof GuestError && error.code !== "lost") throw error;
+        if (Date.now() + wait > end)
+          throw new GuestError("lost", `the guest's agent did not answer within ${deadlineMs} ms`);
+        await Bun.sleep(Math.min(wait, 20));
+      }
+    }
+  }
+
+  async configure(request: ConfigureRequest, signal?: AbortSignal): Promise<{ bootMs: number }> {
+    const { machineId, growRoot, volumes, ...rest } = request;
+    const result = await this.simple(
+      "configure",
+      {
+        ...rest,
+        machine_id: machineId,
+        grow_root: growRoot,
+        entropy: request.entropy ?? randomBytes(64).toString("base64"),
+        volumes: volumes?.map(({ readOnly, ...volume }) => ({ ...volume, read_only: readOnly })),
+      },
+      signal,
+    );
+    if (request.token !== this.target.token) {
+      // The connection that carried the call stays authenticated; keep it, and use the new token from now on.
+      this.target.token = request.token;
+    }
+    return { bootMs: Number(result.boot_ms) || 0 };
+  }
+
+  exec: Guest["exec"] = (request, sink, signal) => this.use((c) => execute(c, request, sink), signal);
+  execDetached: Guest["execDetached"] = (request) => this.use((c) => executeDetached(c, request));
+  stat: Guest["stat"] = (path) => this.use((c) => statPath(c, path));
+  list: Guest["list"] = (path) => this.use((c) => listDirectory(c, path));
+  writeFile: Guest["writeFile"] = (path, body, options, signal) =>
+    this.use((c) => writeFileTo(c, path, body, options), signal);
+
+  async readFile(...[path, options, signal]: Parameters<Guest["readFile"]>) {
+    const connection = await this.take();
+    const stop = () => connection.close();
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      return await readFileFrom(connection, path, options, () => {
+        signal?.removeEventListener("abort", stop);
+        this.keep(connection);
+      });
+    } catch (error) {
+      signal?.removeEventListener("abort", stop);
+      if (connection.open && error instanceof GuestError) this.keep(connection);
+      else connection.close();
+      throw error;
+    }
+  }
+
+  async activity(timeoutMs: number): Promise<Activity> {
+    const r = await this.simple("activity", {}, AbortSignal.timeout(timeoutMs));
+    const n = (key: string) =>
+      typeof r[key] === "number" && Number.isFinite(r[key]) ? (r[key] as number) : 0;
+    return {
+      idleMs: n("idle_ms"),
+      execs: n("execs"),
+      detached: n("detached"),
+      initRunning: r.init_running === true,
+      connections: n("connections"),
+      busyMs: n("busy_ms"),
+      uptimeMs: n("uptime_ms"),
+    };
+  }
+
+  async ports(): Promise<{ port: number; address: string }[]> {
+    const { ports } = await this.simple("ports");
+    if (!Array.isArray(ports)) throw protocolError();
+    return ports
+      .slice(0, 4096)
+      .map((entry) => ({ port: Number(entry?.port), address: String(entry?.address ?? "").slice(0, 64) }))
+      .filter(({ port }) => Number.isInteger(port) && port > 0 && port < 65536)
+      .sort((a, b) => a.port - b.port);
+  }
+
+  async sync(timeoutMs: number): Promise<void> {
+    await this.simple("sync", {}, AbortSignal.timeout(timeoutMs));
+  }
+
+  async prepareClone(timeoutMs: number): Promise<void> {
+    await this.simple("prepare_clone", { timeout_ms: 120_000 }, AbortSignal.timeout(timeoutMs));
+  }
+
+  async resumeSource(): Promise<void> {
+    await this.simple("resume_source", {}, AbortSignal.timeout(10_000));
+  }
+
+  async poweroff(timeoutMs: number): Promise<void> {
+    await this.simple("poweroff", { timeout_ms: timeoutMs }, AbortSignal.timeout(5000));
+  }
+
+  async forward(port: number, signal?: AbortSignal) {
+    const connection = await this.take();
+    return openTunnel(connection, port, signal);
+  }
+
+  private simple(
+    op: string,
+    members: Record<string, unknown> = {},
+    signal?: AbortSignal,
+  ): Promise<Record<string, unknown>> {
+    return this.use(async (connection) => {
+      await connection.request(op, members);
+      return connection.result();
+    }, signal);
+  }
+
+  /** Runs one request on a pooled or new connection. */
+  private use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.places.with(() => this.useOne(work, signal));
+  }
+
+  private async useOne<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
+    const connection = await orAbort(this.take(), signal);
+    const stop = () => connection.close();
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      const value = await work(connection);
+      this.keep(connection);
+      return value;
+    } catch (error) {
+      const report = error instanceof GuestError && error.code !== "lost";
+      if (report && connection.open) this.keep(connection);
+      else connection.close();
+      if (signal?.aborted) throw signal.reason;
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  private async take(): Promise<Connection> {
+    for (let connection = this.idle.pop(); connection; connection = this.idle.pop())
+      if (connection.open) return connection;
+    const { host, port, token } = this.target;
+    return Connection.open(host, port, token, CONNECT_MS);
+  }
+
+  private keep(connection: Connection): void {
+    if (connection.open && this.idle.length < MAX_IDLE) this.idle.push(connection);
+    else connection.close();
+  }
+}

@@ -1,0 +1,217 @@
+/** One authenticated connection to an agent. Requests run on it one after the other. */
+import { encodeFrame, encodeJson, FRAME, type Frame, FrameParser } from "./frames.ts";
+import { GuestError } from "./guest.ts";
+
+interface Socket {
+  write(data: Uint8Array): number;
+  end(): unknown;
+  terminate(): unknown;
+  pause(): unknown;
+  resume(): unknown;
+}
+
+/** Bytes of frames that wait for their reader before the socket is paused. */
+const HIGH_WATER = 4 << 20;
+/** A peer that stops in the middle of a frame for so long is dropped, ms. */
+const STALL_MS = 30_000;
+
+export class Connection {
+  private readonly parser = new FrameParser();
+  private readonly queue: Frame[] = [];
+  private queued = 0;
+  private paused = false;
+  private waiting: { resolve(frame: Frame): void; reject(error: Error): void } | null = null;
+  private outgoing: Uint8Array[] = [];
+  private drained: (() => void)[] = [];
+  private failure: GuestError | null = null;
+  private stall: ReturnType<typeof setTimeout> | null = null;
+  private socket!: Socket;
+  welcome: { agent: string; configured: boolean; generation: number } = {
+    agent: "",
+    configured: false,
+    generation: 0,
+  };
+  /** Whether any byte of the current request was answered: such a request is never sent again. */
+  answered = false;
+
+  /** Dials and authenticates within `timeoutMs`. Throws GuestError (code "lost" when nobody answers). */
+  static async open(host: string, port: number, token: string, timeoutMs: number): Promise<Connection> {
+    const connection = new Connection();
+    const timer = setTimeout(
+      () => connection.fail(new GuestError("lost", "the guest does not answer")),
+      timeoutMs,
+    );
+    try {
+      const opening = Bun.connect({
+        hostname: host,
+        port,
+        socket: {
+          binaryType: "buffer",
+          data: (_socket, data) => connection.receive(data),
+          drain: () => connection.flush(),
+          close: () => connection.fail(new GuestError("lost", "the guest closed the connection")),
+          end: () => connection.fail(new GuestError("lost", "the guest closed the connection")),
+          error: () => connection.fail(new GuestError("lost", "the connection to the guest failed")),
+          connectError: () => connection.fail(new GuestError("lost", "the guest does not answer")),
+        },
+      }).then((socket) => {
+        if (connection.failure) socket.terminate();
+        return socket;
+      });
+      connection.socket = (await Promise.race([opening, connection.failed()])) as unknown as Socket;
+      await connection.send(encodeJson(FRAME.hello, { v: 2, token }));
+      const frame = await connection.next();
+      if (frame.type !== FRAME.welcome) throw frame.type === FRAME.error ? errorOf(frame) : protocolError();
+      const { agent, configured, generation } = jsonOf(frame);
+      connection.welcome = {
+        agent: String(agent).slice(0, 64),
+        configured: configured === true,
+        generation: Number(generation) || 0,
+      };
+      return connection;
+    } catch (error) {
+      connection.close();
+      throw error instanceof GuestError
+        ? error
+        : new GuestError("lost", "the guest does not answer", { cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  get open(): boolean {
+    return this.failure === null;
+  }
+
+  /** Sends a request; its answer is read with next(). */
+  async request(op: string, members: Record<string, unknown> = {}): Promise<void> {
+    this.answered = false;
+    await this.send(encodeJson(FRAME.request, { op, now: Date.now(), ...members }));
+  }
+
+  /** One more frame; throws what the peer reported or why the connection ended. */
+  next(): Promise<Frame> {
+    const frame = this.queue.shift();
+    if (frame) {
+      this.queued -= frame.payload.length;
+      if (this.paused && this.queued < HIGH_WATER / 2) {
+        this.paused = false;
+        this.socket.resume();
+      }
+      return Promise.resolve(frame);
+    }
+    if (this.failure) return Promise.reject(this.failure);
+    return new Promise((resolve, reject) => {
+      this.waiting = { resolve, reject };
+    });
+  }
+
+  /** The RESULT of a request without data; its members are checked by the caller. */
+  async result(): Promise<Record<string, unknown>> {
+    const frame = await this.next();
+    if (frame.type === FRAME.result) return jsonOf(frame);
+    throw frame.type === FRAME.error ? errorOf(frame) : protocolError();
+  }
+
+  /** Resolves when the kernel took the bytes: back-pressure for the producer. */
+  send(bytes: Uint8Array): Promise<void> {
+    if (this.failure) return Promise.reject(this.failure);
+    this.outgoing.push(bytes);
+    this.flush();
+    if (this.outgoing.length === 0 || this.failure) return Promise.resolve();
+    return new Promise((resolve) => this.drained.push(resolve));
+  }
+
+  sendFrame(type: number, payload?: Uint8Array): Promise<void> {
+    return this.send(encodeFrame(type, payload));
+  }
+
+  close(): void {
+    this.fail(new GuestError("lost", "the connection to the guest was closed"));
+  }
+
+  private failed(): Promise<never> {
+    return new Promise((_resolve, reject) => {
+      if (this.failure) reject(this.failure);
+      else this.waiting = { resolve: () => {}, reject };
+    });
+  }
+
+  private receive(data: Uint8Array): void {
+    this.answered = true;
+    let frames: Frame[];
+    try {
+      frames = this.parser.push(data);
+    } catch {
+      return this.fail(protocolError());
+    }
+    this.watchStall();
+    for (const frame of frames) {
+      const waiting = this.waiting;
+      if (waiting) {
+        this.waiting = null;
+        waiting.resolve(frame);
+        continue;
+      }
+      this.queue.push(frame);
+      this.queued += frame.payload.length + 64;
+    }
+    if (this.queued > HIGH_WATER && !this.paused) {
+      this.paused = true;
+      this.socket.pause();
+    }
+  }
+
+  private watchStall(): void {
+    if (this.stall) clearTimeout(this.stall);
+    this.stall = null;
+    if (!this.parser.partial || this.paused) return;
+    this.stall = setTimeout(
+      () => this.fail(new GuestError("lost", "the guest stopped in the middle of a frame")),
+      STALL_MS,
+    );
+  }
+
+  private flush(): void {
+    while (this.outgoing.length > 0 && this.socket) {
+      const chunk = this.outgoing[0]!;
+      const written = this.socket.write(chunk);
+      if (written < 0) return this.fail(new GuestError("lost", "the connection to the guest was closed"));
+      if (written < chunk.length) {
+        this.outgoing[0] = chunk.subarray(written);
+        return;
+      }
+      this.outgoing.shift();
+    }
+    for (const resolve of this.drained.splice(0)) resolve();
+  }
+
+  private fail(error: GuestError): void {
+    if (this.failure) return;
+    this.failure = error;
+    if (this.stall) clearTimeout(this.stall);
+    this.socket?.terminate();
+    const waiting = this.waiting;
+    this.waiting = null;
+    waiting?.reject(error);
+    for (const resolve of this.drained.splice(0)) resolve();
+  }
+}
+
+export const protocolError = (): GuestError => new GuestError("lost", "the guest broke the protocol");
+
+/** The object in a JSON frame; a guest that sends something else broke the protocol. */
+export function jsonOf(frame: Frame): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(new TextDecoder().decode(frame.payload));
+    if (typeof value === "object" && value !== null && !Array.isArray(value))
+      return value as Record<string, unknown>;
+  } catch {}
+  throw protocolError();
+}
+
+/** What an ERROR frame says, bounded. */
+export function errorOf(frame: Frame): GuestError {
+  const { code, message } = jsonOf(frame);
+  return new GuestError(String(code).slice(0, 64), String(message).slice(0, 1000));
+}

@@ -1,0 +1,125 @@
+/** The HTTP pipeline: version headers, health, authentication, limits, request ids, errors, access log. spec/http-api §2. */
+import { Hono } from "hono";
+import type { Logger } from "pino";
+import { GuestError } from "../guest/guest.ts";
+import { hex } from "../lib/ids.ts";
+import { guestErrorToApp } from "../sandboxes/guest-errors.ts";
+import type { User } from "../users/user.ts";
+import type { AppEnv } from "./app-env.ts";
+import { AppError } from "./errors.ts";
+import { encode } from "./json.ts";
+import { openApiDocument } from "./openapi.ts";
+import { RateLimiter, type UserLimits } from "./rate-limit.ts";
+
+export interface HttpDeps {
+  version: string;
+  log: Logger;
+  authenticate(key: string): User | null;
+  routes: Hono<AppEnv>[];
+  limits: UserLimits;
+  onRequest(route: string, status: number, ms: number): void;
+  onAuthFailure(address: string): void;
+  websocket?: Bun.WebSocketHandler<never>;
+}
+
+/** Wrong keys from one address: ten at once, then one every two seconds. */
+const AUTH_FAILURES = { burst: 10, perSecond: 0.5 };
+
+export function createApp(deps: HttpDeps): Hono<AppEnv> {
+  const app = new Hono<AppEnv>({ strict: true });
+  const began = Date.now();
+  const guesses = new RateLimiter(AUTH_FAILURES);
+  const document = encode(openApiDocument(deps.version));
+
+  app.use(async (c, next) => {
+    const requestId = `req_${hex(8)}`;
+    c.set("requestId", requestId);
+    const at = performance.now();
+    await next();
+    c.header("x-bhatti-version", deps.version);
+    c.header("x-request-id", requestId);
+    const ms = performance.now() - at;
+    deps.onRequest(c.req.method, c.res.status, ms);
+    if (c.req.path === "/health" || c.res.status === 401 || c.res.status === 429) return;
+    const sandbox = c.req.path.match(/^\/sandboxes\/([^/]+)/)?.[1];
+    deps.log.info(
+      {
+        request: requestId,
+        user: c.get("user")?.id,
+        method: c.req.method,
+        path: c.req.path,
+        status: c.res.status,
+        ms: Math.round(ms),
+        sandbox,
+      },
+      "request",
+    );
+  });
+  app.onError((error, c) => respond(error, c.get("requestId"), deps.log));
+  app.all("/health", () => text({ status: "ok", uptime: goDuration(Date.now() - began) }));
+  app.get("/openapi.json", () => new Response(document, { headers: { "content-type": "application/json" } }));
+
+  app.use(async (c, next) => {
+    const header = c.req.header("authorization") ?? "";
+    const key = header.startsWith("Bearer ") ? header.slice(7) : "";
+    if (!key) throw new AppError("unauthorized", "authorization required");
+    const user = deps.authenticate(key);
+    if (!user) {
+      const address = c.env?.server?.requestIP(c.req.raw)?.address ?? "";
+      deps.onAuthFailure(address);
+      const wait = guesses.take(address);
+      if (wait > 0)
+        throw new AppError("rate_limited", "too many wrong keys", { retryAfter: Math.ceil(wait) });
+      throw new AppError("unauthorized", "invalid api key");
+    }
+    c.set("user", user);
+    if (/%00|\0/.test(c.req.raw.url)) throw new AppError("bad_request", "the path contains NUL");
+    deps.limits.check(user.id, c.req.method, c.req.path);
+    await next();
+  });
+  for (const routes of deps.routes) app.route("/", routes);
+  app.notFound(() => text({ error: "not found", code: "not_found" }, 404));
+  return app;
+}
+
+function text(value: unknown, status = 200): Response {
+  return new Response(encode(value), { status, headers: { "content-type": "application/json" } });
+}
+
+/** Any error as the wire's object. What is not ours is logged with the request's id and says nothing. */
+export function respond(error: unknown, requestId: string, log: Logger): Response {
+  const known = error instanceof GuestError ? guestErrorToApp(error) : error;
+  if (!(known instanceof AppError) || known.code === "internal") {
+    log.error(
+      { request: requestId, err: error, detail: (error as { detail?: string })?.detail },
+      "request failed",
+    );
+    return text({ error: "internal error", code: "internal", request_id: requestId }, 500);
+  }
+  if (known.status >= 500) log.warn({ request: requestId, err: error }, "request failed");
+  const body = {
+    error: known.message,
+    code: known.code,
+    ...(known.remedy ? { remedy: known.remedy } : {}),
+    ...(known.status >= 500 ? { request_id: requestId } : {}),
+  };
+  const response = text(body, known.status);
+  if (known.retryAfter) response.headers.set("retry-after", String(Math.max(1, Math.ceil(known.retryAfter))));
+  return response;
+}
+
+/** 405 with the methods that exist. */
+export function only(...methods: string[]) {
+  return () => {
+    const response = text({ error: "method not allowed", code: "method_not_allowed" }, 405);
+    response.headers.set("allow", methods.join(", "));
+    return response;
+  };
+}
+
+/** "2h15m30s" as Go prints durations, rounded to seconds. */
+export function goDuration(ms: number): string {
+  const s = Math.round(ms / 1000);
+  const [h, m] = [Math.floor(s / 3600), Math.floor((s % 3600) / 60)];
+  return `${h > 0 ? `${h}h` : ""}${h > 0 || m > 0 ? `${m}m` : ""}${s % 60}s`;
+}

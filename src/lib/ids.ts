@@ -1,0 +1,9 @@
+/** Random identifiers. Formats: spec/http-api §24.2. */
+import { randomBytes } from "node:crypto";
+
+/** `bytes` random bytes as lower-case hex. */
+export const hex = (bytes: number): string => randomBytes(bytes).toString("hex");
+/** 16 hex digits: sandboxes, VMs, snapshots. */
+export const newId = (): string => hex(8);
+/** 64 hex digits: agent tokens. */
+export const newToken = (): string => hex(32);

@@ -1,0 +1,3 @@
+/** Entry for the composition root. */
+export { detectForeignDrop } from "./foreign-firewall.ts";
+export { HostNetwork, type NetworkOptions } from "./host-network.ts";

@@ -1,0 +1,259 @@
+/**
+ * One sandbox at run time: a serial queue of transitions, the leases that keep it hot, the timers that let it cool down.
+ * No transition runs outside the queue; `await` is a yield point, so every decision is checked again inside it.
+ */
+
+import type { Vm } from "../engine/engine.ts";
+import { badRequest, notFound } from "../http/errors.ts";
+import { orAbort } from "../lib/abort.ts";
+import type { Reservation } from "../storage/storage.ts";
+import type { GuestHandle, SandboxDeps } from "./deps.ts";
+import { IdleTimer } from "./idle.ts";
+import type { SandboxRow } from "./rows.ts";
+import type { GuestLease, Thermal } from "./service.ts";
+import { crashed } from "./transitions/crash.ts";
+import { pause } from "./transitions/pause.ts";
+import { stop } from "./transitions/stop.ts";
+import { wake } from "./transitions/wake.ts";
+
+interface Held {
+  kind: string;
+  since: string;
+  revoke: AbortController;
+}
+
+/** How long a stop lets running requests finish before it cuts them, ms. */
+const DRAIN_MS = 1000;
+
+export class Actor {
+  vm: Vm | null = null;
+  guest: GuestHandle | null = null;
+  thermal: Thermal = "cold";
+  /** The agent has not yet acknowledged its identity since the last restore: do it before the next request. */
+  needsConfigure = false;
+  /** Why new leases are refused, once the sandbox is going away. */
+  gone = false;
+  diskReservation: Reservation | null = null;
+  lastActivity = Date.now();
+  /** Background sync of the last stop; resolved when the row says durable or the attempt failed. */
+  durable: Promise<void> = Promise.resolve();
+  /** When the present thermal state began, ms since the epoch. */
+  since = Date.now();
+
+  private tail: Promise<unknown> = Promise.resolve();
+  private readonly held = new Set<Held>();
+  private pending = 0;
+  /** > 0 while a transition away from hot is wanted or runs: new leases queue behind it. */
+  private leaving = 0;
+  private waking: Promise<void> | null = null;
+  private released: (() => void)[] = [];
+  readonly idle: IdleTimer;
+
+  constructor(
+    readonly deps: SandboxDeps,
+    readonly row: SandboxRow,
+  ) {
+    this.idle = new IdleTimer(this);
+  }
+
+  get dir(): string {
+    return `${this.deps.config.dataDir}/sandboxes/${this.row.engine_id}`;
+  }
+
+  /** Runs `work` after everything queued before it. */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.tail.then(work);
+    this.tail = result.catch(() => {});
+    return result;
+  }
+
+  isHot(): boolean {
+    return this.thermal === "hot" && this.leaving === 0 && this.vm !== null && !this.needsConfigure;
+  }
+
+  /** True when nobody holds or waits for the sandbox. */
+  isFree(): boolean {
+    return this.held.size === 0 && this.pending === 0;
+  }
+
+  leases(): { kind: string; since: string }[] {
+    return [...this.held].map(({ kind, since }) => ({ kind, since }));
+  }
+
+  /** Wakes if needed (joining a wake in progress) and holds the sandbox hot. A caller that leaves only drops its wish. */
+  async acquire(kind: string, signal?: AbortSignal): Promise<GuestLease> {
+    const from = this.thermal;
+    this.pending++;
+    try {
+      while (!this.isHot()) {
+        this.assertPresent();
+        await orAbort(this.ensureHot(), signal);
+      }
+      this.assertPresent();
+      return this.grant(kind, from);
+    } finally {
+      this.pending--;
+      this.idle.arm();
+    }
+  }
+
+  /** Single flight: every caller joins the same wake. */
+  ensureHot(): Promise<void> {
+    this.waking ??= this.run(async () => {
+      this.assertPresent();
+      if (this.thermal !== "hot" || this.needsConfigure || !this.vm) await wake(this);
+    }).finally(() => {
+      this.waking = null;
+      this.idle.arm();
+    });
+    return this.waking;
+  }
+
+  /** To cold on somebody's wish: running requests get a moment, then are cut. */
+  async stop(reason: string, drainMs = DRAIN_MS): Promise<void> {
+    this.leaving++;
+    try {
+      await this.run(async () => {
+        this.assertPresent();
+        if (this.thermal === "cold") return;
+        await this.drain(drainMs);
+        await stop(this, reason);
+      });
+    } finally {
+      this.leaving--;
+      this.idle.arm();
+    }
+  }
+
+  /** To warm or cold because nobody needs it; gives way to any lease. Returns whether it happened. */
+  cool(to: "warm" | "cold", reason: string): Promise<boolean> {
+    return this.run(async () => {
+      const wrongState = to === "warm" ? this.thermal !== "hot" : this.thermal === "cold";
+      if (this.gone || wrongState || !this.isFree() || this.row.keep_hot === 1) return false;
+      this.leaving++;
+      try {
+        if (to === "warm") await pause(this, reason);
+        else await stop(this, reason);
+        return true;
+      } finally {
+        this.leaving--;
+        this.idle.arm();
+      }
+    });
+  }
+
+  /** Runs a transition that needs the sandbox for itself without ending leases (checkpoint). */
+  async exclusive<T>(work: () => Promise<T>): Promise<T> {
+    this.pending++;
+    try {
+      return await this.run(async () => {
+        this.assertPresent();
+        return work();
+      });
+    } finally {
+      this.pending--;
+      this.idle.arm();
+    }
+  }
+
+  /** Ends what runs and gives the sandbox other files (rollback); new leases wait until it is done. */
+  async replace(work: () => Promise<void>): Promise<void> {
+    this.leaving++;
+    try {
+      await this.run(async () => {
+        this.assertPresent();
+        await this.drain(DRAIN_MS);
+        await work();
+      });
+    } finally {
+      this.leaving--;
+    }
+  }
+
+  /** Cuts every lease and refuses new ones; for destroy. */
+  async leave<T>(work: () => Promise<T>): Promise<T> {
+    this.gone = true;
+    this.leaving++;
+    this.idle.clear();
+    for (const lease of this.held) lease.revoke.abort(notFound());
+    return this.run(work);
+  }
+
+  /** Cuts leases after `ms`; inside the queue, while `leaving` is set. */
+  async drain(ms: number): Promise<void> {
+    await this.untilReleased(ms);
+    for (const lease of this.held) lease.revoke.abort(badRequest("sandbox was stopped"));
+    await this.untilReleased(1000);
+    this.held.clear();
+  }
+
+  /** Takes over a live VMM and watches for its end. */
+  attach(vm: Vm, thermal: Thermal): void {
+    this.vm = vm;
+    this.enter(thermal);
+    void vm.exited.then((exit) => {
+      if (this.vm !== vm) return;
+      this.vm = null;
+      for (const lease of this.held) lease.revoke.abort(notFound("sandbox is not running: its VM ended"));
+      void this.run(() => crashed(this, exit));
+    });
+  }
+
+  /** The VMM is gone as intended. */
+  detach(): void {
+    this.vm = null;
+    this.guest?.disconnect();
+    this.guest = null;
+    this.diskReservation?.release();
+    this.diskReservation = null;
+    this.deps.memory.release(this.row.id);
+    this.enter("cold");
+  }
+
+  /** Fires after `ms`, or as soon as the VMM is gone: nobody waits for a dead machine. */
+  alive(ms: number): AbortSignal {
+    const end = new AbortController();
+    const vm = this.vm;
+    if (!vm) end.abort(new Error("the VM ended"));
+    else void vm.exited.then(() => end.abort(new Error("the VM ended")));
+    return AbortSignal.any([end.signal, AbortSignal.timeout(ms)]);
+  }
+
+  enter(thermal: Thermal): void {
+    this.thermal = thermal;
+    this.since = Date.now();
+  }
+
+  private grant(kind: string, from: Thermal): GuestLease {
+    const held: Held = { kind, since: new Date().toISOString(), revoke: new AbortController() };
+    this.held.add(held);
+    this.lastActivity = Date.now();
+    return {
+      sandboxId: this.row.id,
+      guest: this.guest!,
+      from,
+      revoked: held.revoke.signal,
+      release: () => {
+        if (!this.held.delete(held)) return;
+        this.lastActivity = Date.now();
+        if (this.held.size === 0) for (const wakeUp of this.released.splice(0)) wakeUp();
+        this.idle.arm();
+      },
+    };
+  }
+
+  private untilReleased(ms: number): Promise<void> {
+    if (this.held.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.released.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  private assertPresent(): void {
+    if (this.gone) throw notFound();
+  }
+}

@@ -1,0 +1,103 @@
+/** The moment a sandbox comes into being: caps, name, network plan, row and journal in one transaction. */
+import { AppError } from "../http/errors.ts";
+import { hex, newId } from "../lib/ids.ts";
+import type { User } from "../users/user.ts";
+import type { SandboxDeps } from "./deps.ts";
+import type { SandboxRow } from "./rows.ts";
+import { newMachineId } from "./transitions/create.ts";
+
+export interface Admitted {
+  name?: string;
+  /** Prefix of a generated name. */
+  namePrefix: string;
+  image: string;
+  cpus: number;
+  memoryMb: number;
+  diskSizeMb: number;
+  env: Record<string, string>;
+  init: string;
+  keepHot: boolean;
+  labels: Record<string, string>;
+  warmAfterS: number;
+  coldAfterS: number;
+  kernel: string;
+  createdFrom: "template" | "boot" | "snapshot" | "fork";
+}
+
+/** Throws limit_reached (429) or bad_request (caps). Releases the network plan when the row cannot be written. */
+export function admit(deps: SandboxDeps, user: User, want: Admitted): SandboxRow {
+  checkCaps(user, want);
+  const owner = { userId: user.id, subnetIndex: user.subnetIndex };
+  const net = deps.network.plan(owner);
+  const now = new Date().toISOString();
+  const row: SandboxRow = {
+    id: newId(),
+    name: want.name ?? `${want.namePrefix}-${hex(3)}`,
+    created_by: user.id,
+    engine_id: newId(),
+    status: "creating",
+    reason: "created",
+    image: want.image,
+    cpus: want.cpus,
+    memory_mb: want.memoryMb,
+    disk_size_mb: want.diskSizeMb,
+    labels: JSON.stringify(want.labels),
+    keep_hot: want.keepHot ? 1 : 0,
+    warm_after_s: want.warmAfterS,
+    cold_after_s: want.coldAfterS,
+    env: JSON.stringify(want.env),
+    init: want.init,
+    subnet_index: user.subnetIndex,
+    slot: net.slot,
+    uid: net.uid,
+    netns: net.netns,
+    address: net.address,
+    gateway: net.gateway,
+    kernel: want.kernel,
+    fingerprint: "",
+    token: "",
+    machine_id: newMachineId(),
+    agent_generation: 0,
+    disk_file: "disk.0",
+    mem_file: "mem.0",
+    generation: 0,
+    consumed: 1,
+    frozen: 0,
+    state_sha256: "",
+    boot_id: deps.bootId,
+    durable: 0,
+    pid: 0,
+    pid_start: 0,
+    created_from: want.createdFrom,
+    created_at: now,
+    stopped_at: "",
+    last_activity_at: now,
+    last_error: "",
+  };
+  try {
+    deps.rows.store.transaction(() => {
+      const count = deps.rows.count(user.id);
+      if (count >= user.maxSandboxes) {
+        throw new AppError("limit_reached", `sandbox limit reached (${count}/${user.maxSandboxes})`, {
+          remedy: "destroy a sandbox you no longer need, or ask the operator for a higher limit",
+        });
+      }
+      deps.rows.insert(row);
+      deps.rows.begin(row.id, "create", "admitted");
+    });
+  } catch (error) {
+    void deps.network.release(owner, net).catch((err) => deps.log.warn({ err }, "release of a plan failed"));
+    throw error;
+  }
+  return row;
+}
+
+/** Caps of the user, from the values that will be used, whatever their origin. */
+function checkCaps(user: User, want: { cpus: number; memoryMb: number }): void {
+  if (want.cpus > user.maxCpusPerSandbox) {
+    throw new AppError("bad_request", `max ${user.maxCpusPerSandbox} CPUs per sandbox`);
+  }
+  if (want.memoryMb > user.maxMemoryMbPerSandbox) {
+    throw new AppError("bad_request", `max ${user.maxMemoryMbPerSandbox} MB memory per sandbox`);
+  }
+}

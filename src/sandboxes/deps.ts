@@ -1,0 +1,56 @@
+/** What the composition root hands to the life of sandboxes. */
+import type { Logger } from "pino";
+import type { Config } from "../daemon/config.ts";
+import type { Engine, KernelFiles } from "../engine/engine.ts";
+import type { Events } from "../events/events.ts";
+import type { Guest } from "../guest/guest.ts";
+import type { Semaphore } from "../lib/semaphore.ts";
+import type { Network } from "../network/network.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { Templates } from "../templates/templates.ts";
+import type { MemoryBudget } from "./memory.ts";
+import type { SandboxRows } from "./rows.ts";
+
+/** Root file systems by name. */
+export interface ImageSource {
+  /** Throws AppError not_found (unknown) or unavailable (file damaged). */
+  resolve(name: string): Promise<{ name: string; path: string; digest: string; sizeMb: number }>;
+}
+
+/** Installed kernels; a stopped VM keeps the one it was started with. */
+export interface Kernels {
+  current(): KernelFiles;
+  /** Throws when it is no longer installed. */
+  get(version: string): KernelFiles;
+}
+
+/** A guest connection whose token can change (configure). */
+export interface GuestHandle extends Guest {
+  setToken(token: string): void;
+}
+
+/** Counters and histograms; see events/metrics.ts. */
+export interface SandboxMetrics {
+  wake(from: "warm" | "cold" | "boot", ms: number): void;
+  transition(name: string, ms: number): void;
+  create(from: string, ms: number): void;
+}
+
+export interface SandboxDeps {
+  rows: SandboxRows;
+  engine: Engine;
+  kernels: Kernels;
+  network: Network;
+  storage: Storage;
+  images: ImageSource;
+  templates: Templates;
+  events: Events;
+  metrics: SandboxMetrics;
+  memory: MemoryBudget;
+  wakes: Semaphore;
+  log: Logger;
+  config: Config;
+  /** /proc/sys/kernel/random/boot_id */
+  bootId: string;
+  connectGuest(address: string, token: string): GuestHandle;
+}

@@ -1,0 +1,89 @@
+/** Decides when one sandbox has been idle long enough. A timer each: no scan that a slow VM could block. */
+import type { Actor } from "./actor.ts";
+
+/** setTimeout cannot wait longer, ms. */
+const MAX_TIMER = 2 ** 31 - 1;
+/** More CPU than this share of one core over the idle time means the guest works. */
+const BUSY_SHARE = 0.15;
+/** After so many unanswered activity calls in a row the sandbox is paused all the same: silence must lead somewhere. */
+const MAX_SILENCE = 3;
+
+export class IdleTimer {
+  private timer: ReturnType<typeof setTimeout> | null = null;
+  private silence = 0;
+  private cpu = { at: 0, ms: 0 };
+
+  constructor(private readonly actor: Actor) {}
+
+  clear(): void {
+    if (this.timer) clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  /** Starts the countdown that fits the present state; called whenever the state or the leases change. */
+  arm(): void {
+    this.clear();
+    const { actor } = this;
+    if (actor.gone || actor.row.keep_hot === 1 || !actor.isFree()) return;
+    if (actor.thermal === "hot" && actor.row.warm_after_s > 0) {
+      this.cpu = { at: Date.now(), ms: actor.vm?.cpuMs() ?? 0 };
+      this.wait(actor.row.warm_after_s * 1000 - (Date.now() - actor.lastActivity), () => this.checkHot());
+    } else if (actor.thermal === "warm" && actor.row.cold_after_s > 0) {
+      this.wait(actor.row.cold_after_s * 1000 - (Date.now() - actor.since), () => this.toCold());
+    }
+  }
+
+  private wait(ms: number, then: () => Promise<void>): void {
+    this.timer = setTimeout(
+      () => {
+        this.timer = null;
+        then().catch((error) => {
+          this.actor.deps.log.warn({ sandbox: this.actor.row.id, err: error }, "idle transition failed");
+          // Try again later; a failed stop leaves the sandbox as it was.
+          this.actor.lastActivity = Date.now();
+          this.actor.since = Date.now();
+          this.arm();
+        });
+      },
+      Math.min(Math.max(ms, 50), MAX_TIMER),
+    );
+    this.timer.unref?.();
+  }
+
+  private async checkHot(): Promise<void> {
+    const { actor } = this;
+    if (!actor.isFree() || actor.thermal !== "hot") return;
+    if (await this.guestWorks()) {
+      actor.lastActivity = Date.now();
+      this.arm();
+      return;
+    }
+    await actor.cool("warm", "idle");
+  }
+
+  /** Asks the agent and looks at the CPU the VMM used since the countdown began. */
+  private async guestWorks(): Promise<boolean> {
+    const { vm, guest, row } = this.actor;
+    if (!vm || !guest) return false;
+    const wallMs = Date.now() - this.cpu.at;
+    const share = wallMs > 0 ? (vm.cpuMs() - this.cpu.ms) / wallMs : 0;
+    if (share > BUSY_SHARE) return true;
+    try {
+      const activity = await guest.activity(5000);
+      this.silence = 0;
+      return (
+        activity.execs > 0 ||
+        activity.detached > 0 ||
+        activity.initRunning ||
+        activity.idleMs < Math.min(row.warm_after_s * 1000 - 1000, wallMs - 1000)
+      );
+    } catch {
+      this.silence++;
+      return this.silence < MAX_SILENCE;
+    }
+  }
+
+  private async toCold(): Promise<void> {
+    await this.actor.cool("cold", "idle");
+  }
+}

@@ -1,0 +1,59 @@
+/** Admission: hot and warm sandboxes together never hold more memory than the host's budget. */
+import { readFileSync } from "node:fs";
+import { AppError } from "../http/errors.ts";
+
+/** What a VMM needs beside the guest's memory, MiB. */
+const OVERHEAD_MB = 48;
+
+export class MemoryBudget {
+  private readonly held = new Map<string, number>();
+  /** Stops one sandbox that can be spared (longest idle warm) and tells whether there was one. */
+  evict: () => Promise<boolean> = async () => false;
+
+  /** `budgetMb` 0 = total memory of the host minus 1 GiB. */
+  constructor(budgetMb: number) {
+    this.budgetMb = budgetMb > 0 ? budgetMb : hostMemory().totalMb - 1024;
+  }
+  readonly budgetMb: number;
+
+  heldMb(): number {
+    let sum = 0;
+    for (const mb of this.held.values()) sum += mb;
+    return sum;
+  }
+
+  /** Takes `memoryMb` for `id`; makes room by evicting; throws memory_full when that does not help. */
+  async reserve(id: string, memoryMb: number): Promise<void> {
+    const need = memoryMb + OVERHEAD_MB;
+    while (!this.held.has(id) && this.heldMb() + need > this.budgetMb) {
+      if (await this.evict()) continue;
+      throw new AppError(
+        "memory_full",
+        `no memory for this sandbox: it needs ${need} MB, ${this.heldMb()} of ${this.budgetMb} MB are held by running sandboxes`,
+        {
+          remedy:
+            "stop a sandbox ('bhatti stop NAME') or raise memory_budget_mb in the server's configuration",
+          retryAfter: 5,
+        },
+      );
+    }
+    this.held.set(id, need);
+  }
+
+  /** Without a check: for VMs that already run (adopted after a restart of the daemon). */
+  adopt(id: string, memoryMb: number): void {
+    this.held.set(id, memoryMb + OVERHEAD_MB);
+  }
+
+  release(id: string): void {
+    this.held.delete(id);
+  }
+}
+
+/** MiB, from /proc/meminfo. */
+export function hostMemory(): { totalMb: number; availableMb: number } {
+  const text = readFileSync("/proc/meminfo", "utf8");
+  const mb = (key: string) =>
+    Math.floor(Number(text.match(new RegExp(`^${key}:\\s+(\\d+)`, "m"))?.[1] ?? 0) / 1024);
+  return { totalMb: mb("MemTotal"), availableMb: mb("MemAvailable") };
+}

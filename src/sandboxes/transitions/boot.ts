@@ -1,0 +1,58 @@
+/** cold → hot without memory: an ordinary boot from the sandbox's own disk. */
+import { rm } from "node:fs/promises";
+import { newToken } from "../../lib/ids.ts";
+import type { Actor } from "../actor.ts";
+import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
+import { connect, identity, Transition } from "./steps.ts";
+
+/** How long a boot may take until the agent answers, ms: generous, emulated machines are slow. */
+export const BOOT_MS = 120_000;
+
+export async function bootFromDisk(actor: Actor): Promise<void> {
+  const { row, deps } = actor;
+  const t = new Transition(actor, "boot");
+  await deps.memory.reserve(row.id, row.memory_mb);
+  const oldMemory = `${actor.dir}/${row.mem_file}`;
+  const oldState = statePath(actor);
+  const generation = row.generation + 1;
+  try {
+    actor.diskReservation = deps.storage.reserve(row.memory_mb * 1024 * 1024, `memory of ${row.name}`);
+    t.begin({
+      mem_file: `mem.${generation}`,
+      generation,
+      consumed: 1,
+      kernel: deps.kernels.current().version,
+    });
+    await rm(oldMemory, { force: true });
+    await rm(oldState, { force: true });
+    await deps.network.attach(ownerOf(row), netOf(row));
+    await deps.network.flush(netOf(row));
+    t.reached("network");
+    const vm = await deps.engine.boot(vmSpec(actor));
+    actor.attach(vm, "hot");
+    t.commit("booted", { pid: vm.process.pid, pid_start: vm.process.startTime });
+    row.token = "";
+    connect(actor);
+    await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS));
+    t.reached("agent");
+    const token = newToken();
+    deps.rows.update(row, { token, agent_generation: row.agent_generation + 1 });
+    await actor.guest!.configure(
+      { ...identity(actor, "boot", token), init: row.init || undefined },
+      actor.alive(BOOT_MS),
+    );
+    connect(actor);
+    t.end({
+      status: "running",
+      last_error: "",
+      reason: row.reason === "memory_lost" ? "memory_lost" : "boot",
+    });
+  } catch (error) {
+    const vm = actor.vm;
+    actor.detach();
+    await vm?.kill();
+    t.end({ status: "stopped", pid: 0, pid_start: 0 });
+    throw error;
+  }
+  t.log();
+}

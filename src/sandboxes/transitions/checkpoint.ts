@@ -1,0 +1,102 @@
+/** Copies a machine as it is now: memory, device state and disk of one moment. The source goes on. */
+import { rm } from "node:fs/promises";
+import { EngineError } from "../../engine/engine.ts";
+import { AppError, conflict } from "../../http/errors.ts";
+import type { Actor } from "../actor.ts";
+import { statePath, vmSpec } from "../vm-spec.ts";
+import { Transition } from "./steps.ts";
+import { goOn, sha256 } from "./stop.ts";
+import { wake } from "./wake.ts";
+
+export interface Checkpoint {
+  pauseMs: number;
+  stateSha256: string;
+  token: string;
+  agentGeneration: number;
+  kernel: string;
+}
+
+/**
+ * Writes `mem`, `state` and `disk` into the directory `into`. User processes are frozen first, so that none of them can run
+ * in a clone before the agent took on its new identity; without the agent's word there is no checkpoint.
+ */
+export async function checkpoint(actor: Actor, into: string): Promise<Checkpoint> {
+  const { row } = actor;
+  if (!actor.vm && row.consumed === 1) await wake(actor);
+  return actor.vm ? fromLive(actor, into) : fromCold(actor, into);
+}
+
+async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
+  const { deps } = actor;
+  const vm = actor.vm!;
+  const was = actor.thermal;
+  const spec = vmSpec(actor);
+  const disk = spec.drives[0]!.path;
+  const t = new Transition(actor, "checkpoint");
+  let frozen = false;
+  t.begin();
+  try {
+    await vm.resume();
+    // Most dirty pages go to disk while the guest runs; the copy during the pause then has little left to flush.
+    await deps.storage.sync([spec.memoryPath, disk]);
+    t.reached("flushed");
+    await actor.guest!.prepareClone(10_000).catch((cause) => {
+      throw new AppError("guest_failed", "the guest's agent did not prepare for the snapshot", { cause });
+    });
+    frozen = true;
+    t.reached("frozen");
+    const pausedAt = performance.now();
+    await vm.pause();
+    await vm.saveState(`${into}/state`);
+    t.reached("saved");
+    await Promise.all([
+      deps.storage.clone(spec.memoryPath, `${into}/mem`),
+      deps.storage.clone(disk, `${into}/disk`),
+    ]);
+    t.reached("copied");
+    if ((await vm.state()) !== "paused")
+      throw new EngineError("the VMM did not stay paused while it was copied");
+    await vm.resume();
+    const pauseMs = Math.round((performance.now() - pausedAt) * 10) / 10;
+    await actor.guest!.resumeSource();
+    frozen = false;
+    t.reached("resumed");
+    if (was === "warm") await vm.pause();
+    t.end();
+    t.log({ pauseMs });
+    return { pauseMs, stateSha256: await sha256(`${into}/state`), ...agentOf(actor) };
+  } catch (error) {
+    for (const file of ["mem", "state", "disk"]) await rm(`${into}/${file}`, { force: true });
+    await goOn(actor, was, frozen);
+    t.end();
+    throw error;
+  } finally {
+    if (actor.vm) actor.enter(was);
+  }
+}
+
+async function fromCold(actor: Actor, into: string): Promise<Checkpoint> {
+  const { row, deps } = actor;
+  if (row.last_error) throw new AppError("restore_failed", row.last_error);
+  if (row.frozen !== 1) {
+    throw conflict(
+      "this sandbox was stopped while its agent did not answer: start it first, then snapshot it",
+    );
+  }
+  const spec = vmSpec(actor);
+  await Promise.all([
+    deps.storage.clone(spec.memoryPath, `${into}/mem`),
+    deps.storage.clone(spec.drives[0]!.path, `${into}/disk`),
+    deps.storage.clone(statePath(actor), `${into}/state`),
+  ]);
+  const sha = await sha256(`${into}/state`);
+  if (sha !== row.state_sha256)
+    throw new AppError("restore_failed", "the saved state of this sandbox is damaged");
+  return { pauseMs: 0, stateSha256: sha, ...agentOf(actor) };
+}
+
+const agentOf = ({ row }: Actor) => ({
+  token: row.token,
+  agentGeneration: row.agent_generation,
+  kernel: row.kernel,
+});

@@ -1,0 +1,92 @@
+/** creating → hot. Clones a template (or snapshot), or boots when there is none. Everything is undone on failure. */
+import { mkdir, stat } from "node:fs/promises";
+import { hex, newToken } from "../../lib/ids.ts";
+import type { CloneSource } from "../../templates/clone-source.ts";
+import type { Actor } from "../actor.ts";
+import { netOf, ownerOf, vmSpec } from "../vm-spec.ts";
+import { BOOT_MS } from "./boot.ts";
+import { connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
+import { CONFIGURE_MS } from "./wake.ts";
+
+export interface CreateSource {
+  /** null: cold boot from `image`. */
+  clone: CloneSource | null;
+  /** Root file system for a cold boot. */
+  image: string;
+  files: { path: string; content: string; mode: string }[];
+}
+
+/** The row (status creating) and its journal entry are already committed. Returns the step timings, ms. */
+export async function create(actor: Actor, source: CreateSource): Promise<Record<string, number>> {
+  const { row, deps } = actor;
+  const t = new Transition(actor, "create");
+  t.reached("begin");
+  await deps.memory.reserve(row.id, row.memory_mb);
+  await mkdir(actor.dir, { recursive: true, mode: 0o711 });
+  const spec = vmSpec(actor);
+  const disk = spec.drives[0]!.path;
+  const from = source.clone;
+  const cloneFiles = async () => {
+    if (from) {
+      await Promise.all([
+        deps.storage.clone(`${from.dir}/mem`, spec.memoryPath),
+        deps.storage.clone(`${from.dir}/disk`, disk),
+      ]);
+      await giveTo(row.uid, spec.memoryPath);
+    } else {
+      await deps.storage.clone(source.image, disk);
+      if (row.disk_size_mb > 0) await deps.storage.growFile(disk, row.disk_size_mb);
+    }
+    await giveTo(row.uid, disk);
+  };
+  const settled = await Promise.allSettled([deps.network.attach(ownerOf(row), netOf(row)), cloneFiles()]);
+  for (const part of settled) if (part.status === "rejected") throw part.reason;
+  t.reached("prepared");
+  actor.diskReservation = deps.storage.reserve(
+    await memoryGrowth(spec.memoryPath, row.memory_mb),
+    `memory of ${row.name}`,
+  );
+
+  const vm = from ? await deps.engine.restore(spec, `${from.dir}/state`) : await deps.engine.boot(spec);
+  actor.attach(vm, "hot");
+  t.reached("vmm");
+  t.commit("vmm-known", { pid: vm.process.pid, pid_start: vm.process.startTime });
+  if (from && row.disk_size_mb > 0) {
+    const bytes = row.disk_size_mb * 1024 * 1024;
+    if (bytes > (await stat(disk)).size) await vm.resizeDrive("root", bytes);
+  }
+  await vm.resume();
+  t.reached("running");
+
+  row.token = from?.token ?? "";
+  connect(actor);
+  await actor.guest!.ready(from ? CONFIGURE_MS : BOOT_MS, actor.alive(BOOT_MS));
+  t.reached("agent");
+  const token = newToken();
+  row.agent_generation = (from?.agentGeneration ?? 0) + 1;
+  const kind = from && from.kind !== "template" ? "clone" : "boot";
+  await actor.guest!.configure(
+    {
+      ...identity(actor, kind, token),
+      files: source.files,
+      init: kind === "boot" ? row.init || undefined : undefined,
+    },
+    actor.alive(CONFIGURE_MS),
+  );
+  row.token = token;
+  connect(actor);
+  t.reached("configured");
+  deps.network.setName(ownerOf(row), netOf(row), row.name);
+  t.end({
+    status: "running",
+    token,
+    agent_generation: row.agent_generation,
+    last_activity_at: new Date().toISOString(),
+    fingerprint: deps.engine.fingerprint(),
+  });
+  t.log({ from: row.created_from });
+  return { ...t.trace.steps, total: t.trace.total() };
+}
+
+/** 32 hex digits for /etc/machine-id. */
+export const newMachineId = (): string => hex(16);

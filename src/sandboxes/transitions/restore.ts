@@ -1,0 +1,123 @@
+/** cold → hot: a new VMM on the saved generation, which is consumed before its vCPUs run. */
+import { rm, stat } from "node:fs/promises";
+import { EngineError } from "../../engine/engine.ts";
+import { AppError } from "../../http/errors.ts";
+import type { Actor } from "../actor.ts";
+import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
+import { connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
+import { sha256 } from "./stop.ts";
+import { CONFIGURE_MS } from "./wake.ts";
+
+/**
+ * Failures of the saved state itself close the door (last_error) until `start --force`; failures of the host (no memory,
+ * no disk, daemon stopping) leave the sandbox cold and whole.
+ */
+export async function restore(actor: Actor): Promise<void> {
+  const { row, deps } = actor;
+  const t = new Transition(actor, "start");
+  const damage = await whyNotRestorable(actor);
+  if (damage) {
+    deps.rows.update(row, { last_error: `cannot restore memory: ${damage}` });
+    deps.events.record({
+      type: "sandbox.restore_failed",
+      userId: row.created_by,
+      sandboxId: row.id,
+      meta: { error: damage },
+    });
+    throw new AppError(
+      "restore_failed",
+      `${row.last_error}; use 'bhatti start --force' to boot it from its disk`,
+      {
+        remedy: `bhatti start --force ${row.name}   (memory since the last boot is given up, the disk is kept)`,
+      },
+    );
+  }
+  t.reached("verified");
+  await deps.memory.reserve(row.id, row.memory_mb);
+  const spec = vmSpec(actor);
+  const oldState = statePath(actor);
+  const rolledBack = row.reason === "rollback";
+  try {
+    actor.diskReservation = deps.storage.reserve(
+      await memoryGrowth(spec.memoryPath, row.memory_mb),
+      `memory of ${row.name}`,
+    );
+    t.begin();
+    await deps.network.attach(ownerOf(row), netOf(row));
+    await deps.network.flush(netOf(row));
+    t.reached("network");
+    await giveTo(row.uid, spec.memoryPath);
+    const vm = await deps.engine.restore(spec, oldState).catch((error: unknown) => {
+      if (error instanceof EngineError) {
+        deps.log.error({ sandbox: row.id, err: error, detail: error.detail }, "restore failed");
+        deps.rows.update(row, { last_error: "cannot restore memory: the VMM refused the saved state" });
+        throw new AppError(
+          "restore_failed",
+          `${row.last_error}; use 'bhatti start --force' to boot it from its disk`,
+        );
+      }
+      throw error;
+    });
+    actor.attach(vm, "warm");
+    t.reached("loaded");
+    try {
+      // A VMM that died before its vCPUs ran has changed nothing: the generation stays good.
+      if ((await vm.state()) !== "paused") throw new Error("the VMM ended before its vCPUs ran");
+      t.commit("consumed", {
+        status: "running",
+        consumed: 1,
+        durable: 0,
+        pid: vm.process.pid,
+        pid_start: vm.process.startTime,
+        agent_generation: row.agent_generation + 1,
+        reason: "wake",
+      });
+    } catch (error) {
+      actor.detach();
+      await vm.kill();
+      throw error;
+    }
+    await vm.resume();
+    actor.enter("hot");
+    t.reached("resumed");
+  } catch (error) {
+    if (!actor.vm) {
+      actor.detach();
+      t.end();
+    }
+    throw error;
+  }
+  connect(actor);
+  actor.needsConfigure = true;
+  // After a rollback the memory may be that of another sandbox: hostname and machine-id are set again.
+  await actor.guest!.configure(identity(actor, rolledBack ? "clone" : "wake"), actor.alive(CONFIGURE_MS));
+  actor.needsConfigure = false;
+  t.reached("configured");
+  t.end();
+  t.log({ generation: row.generation });
+  await rm(oldState, { force: true });
+}
+
+/** What is wrong with the saved generation, for people; null when nothing is. */
+async function whyNotRestorable(actor: Actor): Promise<string | null> {
+  const { row, deps } = actor;
+  if (row.fingerprint !== deps.engine.fingerprint()) {
+    return "it was saved by another VMM version or on another CPU";
+  }
+  const spec = (() => {
+    try {
+      return vmSpec(actor);
+    } catch {
+      return null;
+    }
+  })();
+  if (!spec) return "its kernel is no longer installed";
+  const size = await stat(spec.memoryPath).then(
+    (s) => s.size,
+    () => -1,
+  );
+  if (size !== row.memory_mb * 1024 * 1024) return "its memory file is missing or truncated";
+  const sha = await sha256(statePath(actor)).catch(() => "");
+  if (sha !== row.state_sha256) return "its state file is missing or damaged";
+  return null;
+}

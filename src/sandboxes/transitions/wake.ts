@@ -1,0 +1,53 @@
+/** Any state → hot. The only wake path of the product. */
+import { AppError } from "../../http/errors.ts";
+import type { Actor } from "../actor.ts";
+import { bootFromDisk } from "./boot.ts";
+import { restore } from "./restore.ts";
+import { connect, identity } from "./steps.ts";
+
+/** How long the agent may take to acknowledge its identity after a restore, ms. */
+export const CONFIGURE_MS = 30_000;
+
+export async function wake(actor: Actor): Promise<void> {
+  const { deps, row } = actor;
+  const began = performance.now();
+  const from = actor.thermal;
+  if (actor.vm && actor.thermal === "warm") {
+    await actor.vm.resume();
+    actor.enter("hot");
+  }
+  if (actor.vm && actor.needsConfigure) await configureAgain(actor);
+  let boot = false;
+  if (!actor.vm) {
+    if (row.last_error) {
+      throw new AppError(
+        "restore_failed",
+        `${row.last_error}; use 'bhatti start --force' to boot it from its disk`,
+        {
+          remedy: `bhatti start --force ${row.name}   (memory since the last boot is given up, the disk is kept)`,
+        },
+      );
+    }
+    boot = row.consumed === 1;
+    await deps.wakes.with(() => (boot ? bootFromDisk(actor) : restore(actor)));
+  }
+  const ms = performance.now() - began;
+  if (from === "hot") return;
+  actor.lastActivity = Date.now();
+  deps.metrics.wake(boot ? "boot" : from, ms);
+  if (from === "warm") deps.log.info({ sandbox: row.id, transition: "resume", ms }, "transition");
+  deps.events.record({
+    type: "thermal.wake",
+    userId: row.created_by,
+    sandboxId: row.id,
+    meta: { sandbox: row.name, from_state: from, booted: boot, wake_ms: Math.round(ms) },
+  });
+}
+
+/** The VM runs, but an earlier identity call got no answer. */
+async function configureAgain(actor: Actor): Promise<void> {
+  connect(actor);
+  await actor.guest!.configure(identity(actor, "wake"), actor.alive(CONFIGURE_MS));
+  actor.needsConfigure = false;
+  actor.deps.rows.end(actor.row.id);
+}

@@ -1,0 +1,41 @@
+import type { VmSpec } from "../engine/engine.ts";
+import type { Owner, SandboxNet } from "../network/network.ts";
+import { GUEST } from "../network/network.ts";
+import type { Actor } from "./actor.ts";
+import type { SandboxRow } from "./rows.ts";
+
+/** What the engine needs to know, from the row. */
+export function vmSpec(actor: Actor): VmSpec {
+  const { row, dir } = actor;
+  return {
+    id: row.engine_id,
+    dir,
+    uid: row.uid,
+    netns: row.netns,
+    tap: GUEST.tap,
+    mac: GUEST.mac,
+    shape: { vcpus: vcpusOf(row.cpus), memoryMib: row.memory_mb },
+    drives: [{ id: "root", path: `${dir}/${row.disk_file}`, readOnly: false }],
+    memoryPath: `${dir}/${row.mem_file}`,
+    kernel: actor.deps.kernels.get(row.kernel),
+  };
+}
+
+/** Fractions of a CPU are a quota (where the host has cgroups), not fewer vCPUs: rounded up, at least 1. */
+export const vcpusOf = (cpus: number): number => Math.max(1, Math.ceil(cpus));
+
+export const ownerOf = (row: SandboxRow): Owner => ({
+  userId: row.created_by,
+  subnetIndex: row.subnet_index,
+});
+
+export const netOf = (row: SandboxRow): SandboxNet => ({
+  slot: row.slot,
+  uid: row.uid,
+  netns: row.netns,
+  address: row.address,
+  gateway: row.gateway,
+});
+
+export const statePath = (actor: Actor, generation = actor.row.generation): string =>
+  `${actor.dir}/state.${generation}`;

@@ -1,0 +1,71 @@
+/** Routes of snapshots, forks and rollback: spec/http-api §17.5–17.7, plus our own. */
+import { Hono } from "hono";
+import { z } from "zod";
+import type { AppEnv } from "../http/app-env.ts";
+import { badRequest } from "../http/errors.ts";
+import { decode, reply } from "../http/json.ts";
+import { only } from "../http/server.ts";
+import { NAME, nameSchema } from "../sandboxes/schemas.ts";
+import type { Snapshots } from "./service.ts";
+
+const nameBody = z.object({ name: z.string().optional(), label: z.string().optional() });
+const resumeBody = z.object({ name: nameSchema.optional() });
+const forkBody = z.object({ count: z.int().optional(), names: z.array(nameSchema).max(100).optional() });
+const restoreBody = z.object({ snapshot: z.string() });
+
+function validName(name: string | undefined): string {
+  if (!name || !NAME.test(name)) throw badRequest("valid name required");
+  return name;
+}
+
+export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.post("/sandboxes/:ref/checkpoint", async (c) => {
+    const { name, label } = await decode(c, nameBody);
+    return reply(c, await snapshots.create(c.get("user"), c.req.param("ref"), validName(name ?? label)), 201);
+  });
+  app.all("/sandboxes/:ref/checkpoint", only("POST"));
+  app.post("/sandboxes/:ref/fork", async (c) => {
+    const { count, names } = await decode(c, forkBody, true);
+    c.env?.server?.timeout(c.req.raw, 0);
+    return reply(
+      c,
+      await snapshots.fork(c.get("user"), c.req.param("ref"), { count: count ?? names?.length ?? 1, names }),
+      201,
+    );
+  });
+  app.all("/sandboxes/:ref/fork", only("POST"));
+  app.post("/sandboxes/:ref/restore", async (c) => {
+    const { snapshot } = await decode(c, restoreBody);
+    return reply(c, await snapshots.restore(c.get("user"), c.req.param("ref"), snapshot));
+  });
+  app.all("/sandboxes/:ref/restore", only("POST"));
+
+  app.get("/snapshots", (c) => reply(c, snapshots.list(c.get("user"))));
+  app.all("/snapshots", only("GET"));
+  app.post("/snapshots/import", async (c) => {
+    const name = validName(c.req.query("name"));
+    if (!c.req.raw.body) throw badRequest("a snapshot export is expected as the body");
+    c.env?.server?.timeout(c.req.raw, 0);
+    const cold = ["true", "1"].includes(c.req.query("cold") ?? "");
+    return reply(c, await snapshots.import(c.get("user"), name, c.req.raw.body, { cold }), 201);
+  });
+  app.get("/snapshots/:name", async (c) => reply(c, await snapshots.get(c.get("user"), c.req.param("name"))));
+  app.delete("/snapshots/:name", async (c) => {
+    await snapshots.delete(c.get("user"), c.req.param("name"));
+    return reply(c, { status: "deleted" });
+  });
+  app.all("/snapshots/:name", only("GET", "DELETE"));
+  app.post("/snapshots/:name/resume", async (c) => {
+    const { name } = await decode(c, resumeBody);
+    return reply(c, await snapshots.resume(c.get("user"), c.req.param("name"), { name }), 201);
+  });
+  app.all("/snapshots/:name/resume", only("POST"));
+  app.get("/snapshots/:name/export", async (c) => {
+    c.env?.server?.timeout(c.req.raw, 0);
+    const body = await snapshots.export(c.get("user"), c.req.param("name"), c.req.raw.signal);
+    return new Response(body, { headers: { "content-type": "application/zstd" } });
+  });
+  app.all("/snapshots/:name/export", only("GET"));
+  return app;
+}

@@ -1,0 +1,111 @@
+/** Rows of named snapshots. */
+import type { Migration, Store } from "../store/store.ts";
+
+export const snapshotMigrations: Migration[] = [
+  {
+    id: "0200-snapshots",
+    sql: `
+CREATE TABLE snapshots (
+  id TEXT PRIMARY KEY,
+  user_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  source_sandbox TEXT NOT NULL,
+  status TEXT NOT NULL CHECK (status IN ('creating','ready','deleting')),
+  kind TEXT NOT NULL CHECK (kind IN ('memory','disk')),
+  safety INTEGER NOT NULL,
+  image TEXT NOT NULL,
+  cpus REAL NOT NULL,
+  memory_mb INTEGER NOT NULL,
+  disk_size_mb INTEGER NOT NULL,
+  env TEXT NOT NULL,
+  labels TEXT NOT NULL,
+  token TEXT NOT NULL,
+  agent_generation INTEGER NOT NULL,
+  kernel TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  state_sha256 TEXT NOT NULL,
+  files TEXT NOT NULL,
+  size_mb INTEGER NOT NULL,
+  pause_ms REAL NOT NULL,
+  created_at TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX snapshots_owner_name ON snapshots (user_id, name);`,
+  },
+];
+
+export interface SnapshotRow {
+  id: string;
+  user_id: string;
+  name: string;
+  source_sandbox: string;
+  status: "creating" | "ready" | "deleting";
+  kind: "memory" | "disk";
+  /** 1 = taken automatically before a rollback; does not count against the user's cap. */
+  safety: number;
+  image: string;
+  cpus: number;
+  memory_mb: number;
+  disk_size_mb: number;
+  env: string;
+  labels: string;
+  /** What the agent in the memory accepts. Never leaves this table but for an export, which holds the memory itself. */
+  token: string;
+  agent_generation: number;
+  kernel: string;
+  fingerprint: string;
+  state_sha256: string;
+  /** JSON: FileFacts by name. */
+  files: string;
+  size_mb: number;
+  pause_ms: number;
+  created_at: string;
+}
+
+export class SnapshotRows {
+  constructor(readonly store: Store) {}
+
+  all(): SnapshotRow[] {
+    return this.store.db.query<SnapshotRow, []>("SELECT * FROM snapshots").all();
+  }
+
+  /** Ready ones, newest first. */
+  of(user: string): SnapshotRow[] {
+    return this.store.db
+      .query<SnapshotRow, [string]>(
+        "SELECT * FROM snapshots WHERE user_id = ? AND status = 'ready' ORDER BY created_at DESC, id",
+      )
+      .all(user);
+  }
+
+  /** Of any status: a name is taken from the moment a snapshot begins until its files are gone. */
+  find(user: string, name: string): SnapshotRow | null {
+    return this.store.db
+      .query<SnapshotRow, [string, string]>("SELECT * FROM snapshots WHERE user_id = ? AND name = ?")
+      .get(user, name);
+  }
+
+  count(user: string): number {
+    return this.store.db
+      .query<{ n: number }, [string]>("SELECT count(*) AS n FROM snapshots WHERE user_id = ? AND safety = 0")
+      .get(user)!.n;
+  }
+
+  insert(row: SnapshotRow): void {
+    const columns = Object.keys(row);
+    this.store.db
+      .query(`INSERT INTO snapshots (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`)
+      .run(...(Object.values(row) as (string | number)[]));
+  }
+
+  update(row: SnapshotRow, patch: Partial<SnapshotRow>): void {
+    const columns = Object.keys(patch);
+    this.store.db
+      .query(`UPDATE snapshots SET ${columns.map((c) => `${c} = ?`).join(", ")} WHERE id = ?`)
+      .run(...(Object.values(patch) as (string | number)[]), row.id);
+    Object.assign(row, patch);
+  }
+
+  delete(id: string): void {
+    this.store.db.query("DELETE FROM snapshots WHERE id = ?").run(id);
+  }
+}

@@ -1,0 +1,454 @@
+/** Named snapshots, forks and rollback over the sandboxes' transitions. */
+import { mkdir, rm } from "node:fs/promises";
+import { EngineError } from "../engine/engine.ts";
+import { AppError, conflict, notFound } from "../http/errors.ts";
+import { faultPoint } from "../lib/fault.ts";
+import { hex, newId } from "../lib/ids.ts";
+import type { Actor } from "../sandboxes/actor.ts";
+import type { Admitted } from "../sandboxes/admission.ts";
+import type { SandboxService } from "../sandboxes/sandboxes.ts";
+import type { SandboxView } from "../sandboxes/service.ts";
+import { checkpoint } from "../sandboxes/transitions/checkpoint.ts";
+import { rollback } from "../sandboxes/transitions/rollback.ts";
+import { view as sandboxView } from "../sandboxes/view.ts";
+import type { CloneSource } from "../templates/clone-source.ts";
+import type { User } from "../users/user.ts";
+import { damage, type FileFacts, hashFile, namesOf, seal } from "./files.ts";
+import type { SnapshotRow, SnapshotRows } from "./rows.ts";
+import type { Snapshots, SnapshotView } from "./service.ts";
+import { exportSnapshot, importSnapshot } from "./transfer.ts";
+
+const MAX_FORKS = 100;
+
+export class SnapshotService implements Snapshots {
+  /** Readers of a snapshot's files: a delete waits for nobody, it is refused while they work. */
+  private readonly inUse = new Map<string, number>();
+
+  constructor(
+    readonly rows: SnapshotRows,
+    readonly sandboxes: SandboxService,
+  ) {}
+
+  get root(): string {
+    return `${this.sandboxes.deps.config.dataDir}/snapshots`;
+  }
+
+  dir(row: SnapshotRow): string {
+    return `${this.root}/${row.id}`;
+  }
+
+  /** Removes what a former daemon left half done: rows that are not ready, directories without a row. */
+  async start(): Promise<void> {
+    await mkdir(this.root, { recursive: true, mode: 0o700 });
+    const ready = new Set<string>();
+    for (const row of this.rows.all()) {
+      if (row.status === "ready") ready.add(row.id);
+      else {
+        await rm(this.dir(row), { recursive: true, force: true });
+        this.rows.delete(row.id);
+      }
+    }
+    const { readdir } = await import("node:fs/promises");
+    for (const name of await readdir(this.root)) {
+      if (!ready.has(name)) await rm(`${this.root}/${name}`, { recursive: true, force: true });
+    }
+  }
+
+  async create(user: User, sandboxRef: string, name: string): Promise<SnapshotView> {
+    const actor = this.sandboxes.registry.get(user.id, sandboxRef);
+    return this.view(await this.take(user, actor, name, false));
+  }
+
+  list(user: User): SnapshotView[] {
+    return this.rows.of(user.id).map((row) => plainView(row));
+  }
+
+  async get(user: User, name: string): Promise<SnapshotView> {
+    return this.view(this.find(user, name));
+  }
+
+  async delete(user: User, name: string): Promise<void> {
+    const row = this.find(user, name);
+    if ((this.inUse.get(row.id) ?? 0) > 0) {
+      throw conflict(
+        `snapshot "${name}" is in use`,
+        "wait until the resume, fork or export that reads it has finished",
+      );
+    }
+    this.rows.update(row, { status: "deleting" });
+    faultPoint("snapshot-delete:marked");
+    await rm(this.dir(row), { recursive: true, force: true });
+    this.rows.delete(row.id);
+    this.event("snapshot.deleted", user, "", { name });
+  }
+
+  async resume(user: User, name: string, options: { name?: string }): Promise<SandboxView> {
+    const row = this.find(user, name);
+    const sandbox = await this.using(row, () => this.clone(user, row, "snapshot", options.name, row.name));
+    this.event("snapshot.resumed", user, sandbox.id, { name, new_sandbox: sandbox.id });
+    return sandbox;
+  }
+
+  async fork(user: User, sandboxRef: string, options: { count: number; names?: string[] }) {
+    const actor = this.sandboxes.registry.get(user.id, sandboxRef);
+    const { count, names = [] } = options;
+    if (!Number.isInteger(count) || count < 1 || count > MAX_FORKS) {
+      throw new AppError("bad_request", `count must be 1 to ${MAX_FORKS}`);
+    }
+    if (names.length > 0 && (names.length !== count || new Set(names).size !== count)) {
+      throw new AppError("bad_request", `names must be ${count} different names`);
+    }
+    for (const name of names) {
+      if (this.sandboxes.registry.find(user.id, name)) throw conflict(`name "${name}" is already in use`);
+    }
+    this.roomFor(user, count);
+    const row = this.newRow(user, actor, `.fork-${hex(8)}`, false);
+    const dir = this.dir(row);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    try {
+      await this.fill(row, actor);
+      const made = await Promise.allSettled(
+        Array.from({ length: count }, (_, i) =>
+          this.clone(user, row, "fork", names[i], `${actor.row.name.slice(0, 48)}-fork`),
+        ),
+      );
+      const failed = made.find((result) => result.status === "rejected");
+      const sandboxes = made.filter((result) => result.status === "fulfilled").map((result) => result.value);
+      if (failed) {
+        await Promise.allSettled(sandboxes.map((sandbox) => this.sandboxes.destroy(user, sandbox.id)));
+        throw failed.reason;
+      }
+      this.event("sandbox.forked", user, actor.row.id, {
+        name: actor.row.name,
+        count,
+        pause_ms: row.pause_ms,
+      });
+      return { sandboxes, pause_ms: row.pause_ms };
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  }
+
+  async restore(user: User, sandboxRef: string, name: string) {
+    const actor = this.sandboxes.registry.get(user.id, sandboxRef);
+    const row = this.find(user, name);
+    if (row.kind !== "memory") throw conflict(`snapshot "${name}" has no memory: resume it as a new sandbox`);
+    return this.using(row, async () => {
+      await this.verify(row);
+      const safety = await this.take(user, actor, `before-restore-${hex(3)}`, true);
+      await actor.replace(() =>
+        rollback(actor, {
+          clone: this.source(row, "snapshot"),
+          cpus: row.cpus,
+          memoryMb: row.memory_mb,
+          fingerprint: row.fingerprint,
+        }),
+      );
+      await actor.ensureHot();
+      this.event("sandbox.rolled_back", user, actor.row.id, {
+        name: actor.row.name,
+        snapshot: name,
+        safety: safety.name,
+      });
+      return { sandbox: sandboxView(actor), safety_snapshot: safety.name };
+    });
+  }
+
+  async export(user: User, name: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    const row = this.find(user, name);
+    this.hold(row, 1);
+    try {
+      await this.verify(row);
+      return await exportSnapshot(row, this.dir(row), () => this.hold(row, -1), signal);
+    } catch (error) {
+      this.hold(row, -1);
+      throw error;
+    }
+  }
+
+  async import(
+    user: User,
+    name: string,
+    body: ReadableStream<Uint8Array>,
+    options: { cold: boolean },
+  ): Promise<SnapshotView> {
+    const { deps } = this.sandboxes;
+    this.assertRoom(user, name);
+    const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
+    this.rows.insert(row);
+    const dir = this.dir(row);
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o700 });
+      const patch = await importSnapshot(body, dir, {
+        cold: options.cold,
+        fingerprint: deps.engine.fingerprint(),
+        user,
+      });
+      const files = await seal(dir, patch.kind);
+      for (const [file, sha256] of Object.entries(patch.hashes)) if (files[file]) files[file].sha256 = sha256;
+      const { allocatedBytes } = await deps.storage.usage(dir);
+      await deps.storage.sync(namesOf(patch.kind).map((file) => `${dir}/${file}`));
+      const { hashes: _, ...columns } = patch;
+      this.rows.update(row, {
+        ...columns,
+        files: JSON.stringify(files),
+        size_mb: Math.ceil(allocatedBytes / 1048576),
+        status: "ready",
+      });
+      this.event("snapshot.imported", user, "", { name, kind: row.kind });
+      return await this.view(row);
+    } catch (error) {
+      await rm(dir, { recursive: true, force: true });
+      this.rows.delete(row.id);
+      throw error;
+    }
+  }
+
+  /** A named snapshot of `actor`: row first, files, then ready. A half one is never visible. */
+  private async take(user: User, actor: Actor, name: string, safety: boolean): Promise<SnapshotRow> {
+    if (!safety) this.assertRoom(user, name);
+    const row = this.newRow(user, actor, name, safety);
+    this.rows.insert(row);
+    const dir = this.dir(row);
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o700 });
+      faultPoint("snapshot:begin");
+      await this.fill(row, actor);
+      faultPoint("snapshot:filled");
+      const files = await seal(dir, "memory");
+      await this.sandboxes.deps.storage.sync(namesOf("memory").map((file) => `${dir}/${file}`));
+      const { allocatedBytes } = await this.sandboxes.deps.storage.usage(dir);
+      this.rows.update(row, {
+        ...row,
+        files: JSON.stringify(files),
+        size_mb: Math.ceil(allocatedBytes / 1048576),
+        status: "ready",
+      });
+      faultPoint("snapshot:ready");
+    } catch (error) {
+      await rm(dir, { recursive: true, force: true });
+      this.rows.delete(row.id);
+      throw error;
+    }
+    void this.hashLater(row);
+    this.event("snapshot.created", user, actor.row.id, {
+      name,
+      sandbox: actor.row.id,
+      size_mb: row.size_mb,
+      pause_ms: row.pause_ms,
+    });
+    return row;
+  }
+
+  private async fill(row: SnapshotRow, actor: Actor): Promise<void> {
+    const done = await actor.exclusive(() => checkpoint(actor, this.dir(row)));
+    Object.assign(row, {
+      pause_ms: done.pauseMs,
+      state_sha256: done.stateSha256,
+      token: done.token,
+      agent_generation: done.agentGeneration,
+      kernel: done.kernel,
+      fingerprint: this.sandboxes.deps.engine.fingerprint(),
+    });
+  }
+
+  private async clone(
+    user: User,
+    row: SnapshotRow,
+    how: "snapshot" | "fork",
+    name: string | undefined,
+    prefix: string,
+  ) {
+    if (how === "snapshot") await this.verify(row);
+    if (name !== undefined && this.sandboxes.registry.find(user.id, name))
+      throw conflict(`name "${name}" is already in use`);
+    const { config, kernels } = this.sandboxes.deps;
+    const want: Admitted = {
+      name,
+      namePrefix: prefix.slice(0, 56),
+      image: row.image,
+      cpus: row.cpus,
+      memoryMb: row.memory_mb,
+      diskSizeMb: row.disk_size_mb,
+      env: JSON.parse(row.env) as Record<string, string>,
+      init: "",
+      keepHot: false,
+      labels: JSON.parse(row.labels) as Record<string, string>,
+      warmAfterS: config.warmAfterS,
+      coldAfterS: config.coldAfterS,
+      kernel: row.kind === "memory" ? row.kernel : kernels.current().version,
+      createdFrom: how,
+    };
+    try {
+      const clone = row.kind === "memory" ? this.source(row, how) : null;
+      return await this.sandboxes.createFrom(user, want, clone, `${this.dir(row)}/disk`);
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      this.sandboxes.deps.log.error({ snapshot: row.id, err: error, detail: error.detail }, "clone failed");
+      throw new AppError("restore_failed", "the VMM refused the snapshot's state", { cause: error });
+    }
+  }
+
+  private source(row: SnapshotRow, kind: "snapshot" | "fork"): CloneSource {
+    return {
+      kind,
+      dir: this.dir(row),
+      token: row.token,
+      agentGeneration: row.agent_generation,
+      kernel: row.kernel,
+      stateSha256: row.state_sha256,
+    };
+  }
+
+  /** Refuses a snapshot that cannot be what it was. */
+  private async verify(row: SnapshotRow): Promise<void> {
+    const { deps } = this.sandboxes;
+    if (row.kind === "memory" && row.fingerprint !== deps.engine.fingerprint()) {
+      throw conflict(
+        `snapshot "${row.name}" was taken by another VMM version or on another CPU: its memory cannot be restored here`,
+        "export it and import it with --cold to keep its disk",
+      );
+    }
+    const wrong = await damage(this.dir(row), JSON.parse(row.files) as Record<string, FileFacts>);
+    if (wrong) throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: ${wrong}`);
+    if (row.kind === "memory" && (await hashFile(`${this.dir(row)}/state`)) !== row.state_sha256) {
+      throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: state was changed`);
+    }
+  }
+
+  /** Full hashes, so that a touched file can be told from a changed one; costs no caller time. */
+  private async hashLater(row: SnapshotRow): Promise<void> {
+    try {
+      const files = JSON.parse(row.files) as Record<string, FileFacts>;
+      for (const [name, facts] of Object.entries(files)) {
+        const child = Bun.spawn(["nice", "-n", "19", "sha256sum", `${this.dir(row)}/${name}`], {
+          stderr: "ignore",
+        });
+        const text = await new Response(child.stdout).text();
+        if ((await child.exited) === 0) facts.sha256 = text.replace(/^\\/, "").slice(0, 64);
+      }
+      if (this.rows.find(row.user_id, row.name)?.id === row.id)
+        this.rows.update(row, { files: JSON.stringify(files) });
+    } catch (err) {
+      this.sandboxes.deps.log.warn({ snapshot: row.id, err }, "snapshot could not be hashed");
+    }
+  }
+
+  private find(user: User, name: string): SnapshotRow {
+    const row = this.rows.find(user.id, name);
+    if (row?.status !== "ready") throw notFound(`snapshot "${name}" not found`);
+    return row;
+  }
+
+  private assertRoom(user: User, name: string): void {
+    if (this.rows.find(user.id, name)) {
+      throw conflict(
+        `snapshot "${name}" already exists`,
+        `choose another name or 'bhatti snapshot delete ${name}'`,
+      );
+    }
+    const count = this.rows.count(user.id);
+    const max = user.maxSnapshots > 0 ? user.maxSnapshots : 5;
+    if (count >= max) {
+      throw new AppError("limit_reached", `snapshot limit reached (${count}/${max})`, {
+        remedy: "delete a snapshot you no longer need",
+      });
+    }
+  }
+
+  private roomFor(user: User, count: number): void {
+    const have = this.sandboxes.deps.rows.count(user.id);
+    if (have + count > user.maxSandboxes) {
+      throw new AppError(
+        "limit_reached",
+        `sandbox limit reached (${have}/${user.maxSandboxes}), ${count} forks do not fit`,
+      );
+    }
+  }
+
+  private newRow(user: User, actor: Actor, name: string, safety: boolean): SnapshotRow {
+    return {
+      ...blankRow(user, name),
+      source_sandbox: actor.row.id,
+      safety: safety ? 1 : 0,
+      image: actor.row.image,
+      cpus: actor.row.cpus,
+      memory_mb: actor.row.memory_mb,
+      disk_size_mb: actor.row.disk_size_mb,
+      env: actor.row.env,
+      labels: actor.row.labels,
+    };
+  }
+
+  private async using<T>(row: SnapshotRow, work: () => Promise<T>): Promise<T> {
+    this.hold(row, 1);
+    try {
+      return await work();
+    } finally {
+      this.hold(row, -1);
+    }
+  }
+
+  private hold(row: SnapshotRow, delta: number): void {
+    const count = (this.inUse.get(row.id) ?? 0) + delta;
+    if (count > 0) this.inUse.set(row.id, count);
+    else this.inUse.delete(row.id);
+  }
+
+  private async view(row: SnapshotRow): Promise<SnapshotView> {
+    const usage = await this.sandboxes.deps.storage.usage(this.dir(row)).catch(() => null);
+    return {
+      ...plainView(row),
+      ...(usage ? { allocated_bytes: usage.allocatedBytes, exclusive_bytes: usage.exclusiveBytes } : {}),
+    };
+  }
+
+  private event(type: string, user: User, sandboxId: string, meta: Record<string, unknown>): void {
+    this.sandboxes.deps.events.record({ type, userId: user.id, sandboxId, meta });
+  }
+}
+
+function plainView(row: SnapshotRow): SnapshotView {
+  return {
+    id: row.id,
+    user_id: row.user_id,
+    name: row.name,
+    source_sandbox: row.source_sandbox,
+    size_mb: row.size_mb,
+    created_at: row.created_at,
+    image: row.image,
+    cpus: row.cpus,
+    memory_mb: row.memory_mb,
+    allocated_bytes: row.size_mb * 1048576,
+    exclusive_bytes: null,
+    kind: row.kind,
+    pause_ms: row.pause_ms,
+  };
+}
+
+function blankRow(user: User, name: string): SnapshotRow {
+  return {
+    id: newId(),
+    user_id: user.id,
+    name,
+    source_sandbox: "",
+    status: "creating",
+    kind: "memory",
+    safety: 0,
+    image: "",
+    cpus: 1,
+    memory_mb: 0,
+    disk_size_mb: 0,
+    env: "{}",
+    labels: "{}",
+    token: "",
+    agent_generation: 0,
+    kernel: "",
+    fingerprint: "",
+    state_sha256: "",
+    files: "{}",
+    size_mb: 0,
+    pause_ms: 0,
+    created_at: new Date().toISOString(),
+  };
+}

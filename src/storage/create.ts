@@ -1,0 +1,125 @@
+/** The one implementation of Storage: plain files on one file system. */
+import { statfsSync } from "node:fs";
+import { mkdir, open, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { AppError } from "../http/errors.ts";
+import { hex } from "../lib/ids.ts";
+import { CommandError, run } from "../lib/run.ts";
+import type { Reservation, Storage } from "./storage.ts";
+
+/** Space that is never promised to anybody, bytes: logs, database, device states. */
+const FLOOR = 512 << 20;
+
+/** Probes `dataDir` for reflinks once and decides the mode. */
+export async function createStorage(dataDir: string, floor = FLOOR): Promise<Storage> {
+  await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  return new FileStorage(dataDir, await probe(dataDir), floor);
+}
+
+async function probe(dir: string): Promise<"reflink" | "copy"> {
+  const from = `${dir}/.probe-${hex(4)}`;
+  const to = `${from}-copy`;
+  try {
+    await writeFile(from, "x".repeat(65536));
+    await run(["cp", "--reflink=always", from, to]);
+    return "reflink";
+  } catch {
+    return "copy";
+  } finally {
+    await rm(from, { force: true });
+    await rm(to, { force: true });
+  }
+}
+
+class FileStorage implements Storage {
+  private reserved = 0;
+
+  constructor(
+    private readonly dataDir: string,
+    readonly mode: "reflink" | "copy",
+    private readonly floor: number,
+  ) {}
+
+  async clone(from: string, to: string, signal?: AbortSignal): Promise<void> {
+    const staging = `${to}.${hex(4)}.tmp`;
+    const how = this.mode === "reflink" ? ["--reflink=always"] : ["--reflink=never", "--sparse=always"];
+    try {
+      await run(["cp", ...how, "--no-preserve=all", from, staging], { signal });
+      await rename(staging, to);
+    } catch (error) {
+      await rm(staging, { force: true });
+      throw noSpace(error) ?? error;
+    }
+  }
+
+  reserve(bytes: number, what: string): Reservation {
+    const { freeBytes } = this.free();
+    if (this.reserved + bytes + this.floor > freeBytes) {
+      const mb = (n: number) => Math.max(0, Math.floor(n / 1048576));
+      throw new AppError(
+        "disk_full",
+        `no disk space for ${what}: ${mb(bytes)} MB needed, ${mb(freeBytes - this.reserved - this.floor)} MB free`,
+        {
+          remedy: "destroy sandboxes or snapshots you no longer need, or give the server more disk",
+        },
+      );
+    }
+    this.reserved += bytes;
+    let held = true;
+    return {
+      release: () => {
+        if (held) this.reserved -= bytes;
+        held = false;
+      },
+    };
+  }
+
+  async growFile(path: string, sizeMb: number): Promise<void> {
+    const bytes = sizeMb * 1024 * 1024;
+    const { size } = await stat(path);
+    if (bytes < size)
+      throw new AppError("bad_request", `a disk cannot shrink: it has ${Math.ceil(size / 1048576)} MB`);
+    await truncate(path, bytes);
+  }
+
+  async usage(path: string) {
+    const allocatedBytes = Number((await run(["du", "-s", "--block-size=1", path])).split("\t")[0]);
+    if (this.mode !== "reflink") return { allocatedBytes, exclusiveBytes: allocatedBytes };
+    try {
+      const line = (await run(["btrfs", "filesystem", "du", "-s", "--raw", path])).trim().split("\n").at(-1)!;
+      return { allocatedBytes, exclusiveBytes: Number(line.trim().split(/\s+/)[1]) };
+    } catch {
+      return { allocatedBytes, exclusiveBytes: null };
+    }
+  }
+
+  async sync(paths: string[]): Promise<void> {
+    for (const path of [...paths, ...new Set(paths.map(dirname))]) {
+      const handle = await open(path, "r");
+      try {
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+    }
+  }
+
+  free() {
+    const fs = statfsSync(this.dataDir);
+    return {
+      freeBytes: fs.bavail * fs.bsize,
+      totalBytes: fs.blocks * fs.bsize,
+      reservedBytes: this.reserved,
+    };
+  }
+}
+
+/** ENOSPC of a program as our own error. */
+function noSpace(error: unknown): AppError | null {
+  const text = error instanceof CommandError ? error.stderr : "";
+  if (!/No space left|Disk quota exceeded/.test(text)) return null;
+  return new AppError("disk_full", "the server's disk is full", {
+    cause: error,
+    remedy: "destroy sandboxes or snapshots you no longer need",
+  });
+}

@@ -1,0 +1,97 @@
+/** Boots a machine that belongs to nobody and freezes it in the moment its agent answers. */
+import { createHash } from "node:crypto";
+import { chmod, chown, mkdir, readFile, rm } from "node:fs/promises";
+import type { Logger } from "pino";
+import type { Config } from "../daemon/config.ts";
+import type { Engine, KernelFiles, VmSpec } from "../engine/engine.ts";
+import type { Guest } from "../guest/guest.ts";
+import { newId } from "../lib/ids.ts";
+import { GUEST, type Network, type Owner } from "../network/network.ts";
+import type { Storage } from "../storage/storage.ts";
+
+export interface TemplateShape {
+  image: string;
+  imagePath: string;
+  imageDigest: string;
+  vcpus: number;
+  memoryMb: number;
+}
+
+export interface TemplateDeps {
+  engine: Engine;
+  kernels: { current(): KernelFiles };
+  network: Network;
+  storage: Storage;
+  config: Config;
+  log: Logger;
+  connectGuest(address: string, token: string): Guest;
+}
+
+/** Owner of machines that are being made into templates; its subnet is reserved. */
+export const TEMPLATE_OWNER: Owner = { userId: "templates", subnetIndex: 65024 };
+
+export class TemplateBuilder {
+  constructor(private readonly deps: TemplateDeps) {}
+
+  /** Leaves `mem`, `state` and `disk` in `into` (read-only files); returns the SHA-256 of the state. */
+  async build(shape: TemplateShape, into: string): Promise<string> {
+    const { network, engine, storage, config } = this.deps;
+    const id = newId();
+    const dir = `${config.dataDir}/sandboxes/template-${id}`;
+    const net = network.plan(TEMPLATE_OWNER);
+    let died = false;
+    const reservation = storage.reserve(shape.memoryMb * 1024 * 1024, `template of ${shape.image}`);
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o711 });
+      await storage.clone(shape.imagePath, `${dir}/disk`);
+      await chown(`${dir}/disk`, net.uid, net.uid);
+      await network.attach(TEMPLATE_OWNER, net);
+      const spec: VmSpec = {
+        id,
+        dir,
+        uid: net.uid,
+        netns: net.netns,
+        tap: GUEST.tap,
+        mac: GUEST.mac,
+        shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
+        drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
+        memoryPath: `${dir}/mem`,
+        kernel: this.deps.kernels.current(),
+      };
+      const vm = await engine.boot(spec);
+      try {
+        const gone = new AbortController();
+        void vm.exited.then((exit) => {
+          died = true;
+          gone.abort(new Error(`the VM ended while it booted: ${exit.consoleTail.slice(-500)}`));
+        });
+        const guest = this.deps.connectGuest(net.address, "");
+        const { configured } = await guest.ready(120_000, gone.signal);
+        if (configured) throw new Error("a template must not be configured");
+        await settle(guest);
+        guest.disconnect();
+        await vm.pause();
+        await vm.saveState(`${into}/state`);
+        await storage.clone(spec.memoryPath, `${into}/mem`);
+        await storage.clone(`${dir}/disk`, `${into}/disk`);
+        if (died) throw new Error("the VM ended while its template was taken");
+      } finally {
+        await vm.kill();
+      }
+      for (const file of ["state", "mem", "disk"]) await chmod(`${into}/${file}`, 0o400);
+      return createHash("sha256")
+        .update(await readFile(`${into}/state`))
+        .digest("hex");
+    } finally {
+      reservation.release();
+      await network.release(TEMPLATE_OWNER, net);
+      await rm(dir, { recursive: true, force: true });
+    }
+  }
+}
+
+/** Warms what every create will run: a few calls, so that their pages and connections are part of the template. */
+async function settle(guest: Guest): Promise<void> {
+  for (let i = 0; i < 3; i++) await guest.ready(10_000);
+  await Bun.sleep(300);
+}

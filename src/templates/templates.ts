@@ -1,0 +1,198 @@
+/**
+ * Templates: the ready state of a booted machine, taken before its agent was configured, so that a create is a restore.
+ * Keyed by everything that matters; shared read-only; collected by last use under a disk budget.
+ */
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
+import { newId } from "../lib/ids.ts";
+import type { TemplateBuilder, TemplateDeps, TemplateShape } from "./builder.ts";
+import type { CloneSource } from "./clone-source.ts";
+
+interface Manifest extends TemplateShape {
+  key: string;
+  kernel: string;
+  fingerprint: string;
+  stateSha256: string;
+  createdAt: string;
+  buildMs: number;
+  allocatedBytes: number;
+}
+
+/** After a failed build, creates boot for this long before it is tried again, ms. */
+const RETRY_MS = 60_000;
+
+export class Templates {
+  private readonly building = new Map<string, Promise<CloneSource | null>>();
+  private readonly failedAt = new Map<string, number>();
+  private readonly ready = new Map<string, CloneSource>();
+  private readonly users = new Map<string, number>();
+
+  constructor(
+    private readonly deps: TemplateDeps,
+    private readonly builder: TemplateBuilder,
+  ) {}
+
+  private get root(): string {
+    return `${this.deps.config.dataDir}/templates`;
+  }
+
+  /** Removes half-built templates and those of other kernels, VMMs or CPUs. */
+  async start(): Promise<void> {
+    await mkdir(this.root, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(this.root)) {
+      const manifest = await this.readManifest(name);
+      const valid =
+        manifest !== null &&
+        manifest.fingerprint === this.deps.engine.fingerprint() &&
+        manifest.kernel === this.deps.kernels.current().version;
+      if (!valid) await rm(`${this.root}/${name}`, { recursive: true, force: true });
+      else this.ready.set(name, source(`${this.root}/${name}`, manifest));
+    }
+  }
+
+  /** Identity of a template: image content, kernel and agent, VMM and CPU, shape. */
+  key(shape: TemplateShape): string {
+    const kernel = this.deps.kernels.current();
+    const parts = [
+      shape.imageDigest,
+      kernel.version,
+      this.deps.engine.fingerprint(),
+      shape.vcpus,
+      shape.memoryMb,
+    ];
+    return createHash("sha256").update(parts.join("\n")).digest("hex").slice(0, 32);
+  }
+
+  /** Whether the next create of this shape would hit. */
+  has(shape: TemplateShape): boolean {
+    return this.ready.has(this.key(shape));
+  }
+
+  /**
+   * Runs `use` with the template for `shape`, building it first if needed (callers at the same time share one build), or
+   * with null when it cannot be built: the caller boots. The template is not collected while it is used.
+   */
+  async with<T>(shape: TemplateShape, use: (source: CloneSource | null) => Promise<T>): Promise<T> {
+    const key = this.key(shape);
+    this.users.set(key, (this.users.get(key) ?? 0) + 1);
+    try {
+      return await use(await this.find(key, shape));
+    } finally {
+      this.users.set(key, this.users.get(key)! - 1);
+    }
+  }
+
+  /** Builds ahead; errors are logged by the build itself. */
+  async prepare(shape: TemplateShape): Promise<boolean> {
+    return this.with(shape, async (found) => found !== null);
+  }
+
+  /** Forgets a template that turned out to be unusable. */
+  async drop(shape: TemplateShape): Promise<void> {
+    const key = this.key(shape);
+    this.ready.delete(key);
+    await rm(`${this.root}/${key}`, { recursive: true, force: true });
+  }
+
+  list(): { key: string; dir: string }[] {
+    return [...this.ready].map(([key, { dir }]) => ({ key, dir }));
+  }
+
+  private async find(key: string, shape: TemplateShape): Promise<CloneSource | null> {
+    const found = this.ready.get(key);
+    if (found && existsSync(`${found.dir}/manifest.json`)) {
+      void utimes(`${found.dir}/manifest.json`, new Date(), new Date()).catch(() => {});
+      return found;
+    }
+    if (Date.now() - (this.failedAt.get(key) ?? 0) < RETRY_MS) return null;
+    let build = this.building.get(key);
+    if (!build) {
+      build = this.build(key, shape).finally(() => this.building.delete(key));
+      this.building.set(key, build);
+    }
+    return build;
+  }
+
+  private async build(key: string, shape: TemplateShape): Promise<CloneSource | null> {
+    const staging = `${this.root}/.${newId()}.tmp`;
+    const began = performance.now();
+    try {
+      await mkdir(staging, { recursive: true, mode: 0o700 });
+      const stateSha256 = await this.builder.build(shape, staging);
+      const { allocatedBytes } = await this.deps.storage.usage(staging);
+      const manifest: Manifest = {
+        ...shape,
+        key,
+        kernel: this.deps.kernels.current().version,
+        fingerprint: this.deps.engine.fingerprint(),
+        stateSha256,
+        createdAt: new Date().toISOString(),
+        buildMs: Math.round(performance.now() - began),
+        allocatedBytes,
+      };
+      await writeFile(`${staging}/manifest.json`, JSON.stringify(manifest, null, 2));
+      await this.deps.storage.sync(["mem", "state", "disk", "manifest.json"].map((f) => `${staging}/${f}`));
+      await rm(`${this.root}/${key}`, { recursive: true, force: true });
+      await rename(staging, `${this.root}/${key}`);
+      const made = source(`${this.root}/${key}`, manifest);
+      this.ready.set(key, made);
+      this.deps.log.info({ template: key, image: shape.image, ms: manifest.buildMs }, "template built");
+      await this.collect();
+      return made;
+    } catch (error) {
+      this.failedAt.set(key, Date.now());
+      this.deps.log.error(
+        { template: key, image: shape.image, err: error },
+        "template build failed; creates boot instead",
+      );
+      await rm(staging, { recursive: true, force: true });
+      return null;
+    }
+  }
+
+  /** Deletes the least recently used templates above the budget, never one in use. */
+  private async collect(): Promise<void> {
+    const known = [];
+    for (const key of this.ready.keys()) {
+      const manifest = await this.readManifest(key);
+      const used = manifest ? (await Bun.file(`${this.root}/${key}/manifest.json`).stat()).mtimeMs : 0;
+      known.push({ key, used, bytes: manifest?.allocatedBytes ?? 0 });
+    }
+    known.sort((a, b) => b.used - a.used);
+    let sum = 0;
+    for (const [index, { key, bytes }] of known.entries()) {
+      sum += bytes;
+      if (
+        index === 0 ||
+        sum <= this.deps.config.templateBudgetMb * 1024 * 1024 ||
+        (this.users.get(key) ?? 0) > 0
+      )
+        continue;
+      this.ready.delete(key);
+      await rm(`${this.root}/${key}`, { recursive: true, force: true });
+      this.deps.log.info({ template: key }, "template collected");
+    }
+  }
+
+  private async readManifest(name: string): Promise<Manifest | null> {
+    try {
+      const manifest = JSON.parse(await readFile(`${this.root}/${name}/manifest.json`, "utf8")) as Manifest;
+      const complete = ["mem", "state", "disk"].every((f) => existsSync(`${this.root}/${name}/${f}`));
+      return complete && manifest.key === name ? manifest : null;
+    } catch {
+      return null;
+    }
+  }
+}
+
+function source(dir: string, manifest: Manifest): CloneSource {
+  return {
+    kind: "template",
+    dir,
+    token: "",
+    agentGeneration: 0,
+    kernel: manifest.kernel,
+    stateSha256: manifest.stateSha256,
+  };
+}
