@@ -49,6 +49,6 @@ func kernelLog() func(string) {
 			return
 		}
 		defer f.Close()
-		fmt.Fprintf(f, "<6>lohar: %.900s", message)
+		fmt.Fprintf(f, "<6>lohar: %.900s\n", message)
 	}
 }
