@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"bhatti/lohar/internal/jail"
+	"bhatti/lohar/internal/poke"
 )
 
 // version is set at build time.
@@ -21,6 +22,8 @@ func main() {
 		pid1()
 	case personality == "jail":
 		os.Exit(jail.Main(os.Args[2:]))
+	case personality == "poke":
+		os.Exit(poke.Main(os.Args[2:]))
 	case personality == "serve":
 		os.Exit(serve(os.Args[2:]))
 	case personality == "version":
@@ -35,6 +38,7 @@ const help = `lohar is bhatti's guest agent. As process 1 of a virtual machine i
 nothing unless told what to be:
 
   lohar jail ...      start a VMM in its jail (used by the daemon)
+  lohar poke ...      warm up the agent of a waiting machine (used by the daemon)
   lohar serve --listen ADDRESS (--token-file FILE | --unconfigured) [--root-uid]
                       serve the guest protocol on this machine, for tests; commands run with your rights
   lohar version

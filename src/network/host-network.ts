@@ -7,7 +7,7 @@ import { flushAddress, flushNamespace } from "./conntrack.ts";
 import { Dns } from "./dns/dns.ts";
 import { addPort, checkCidr, hostRules, noHostRules, removePort } from "./host-rules.ts";
 import { readHostState, sysctl } from "./host-state.ts";
-import { Names } from "./names.ts";
+import { MAX_SLOTS, Names } from "./names.ts";
 import { buildNamespace, joinBridge, refreshRules, removeNamespace, type TapKind } from "./namespace.ts";
 import type { Network, Owner, SandboxNet } from "./network.ts";
 import { Nft } from "./nft.ts";
@@ -98,12 +98,30 @@ export class HostNetwork implements Network {
     );
   }
 
-  plan(owner: Owner): SandboxNet {
-    const ready = this.pool.peek();
+  plan(owner: Owner, slot?: number): SandboxNet {
+    const ready = slot ?? this.pool.peek();
     const net = this.slots.plan(owner, ready);
-    if (ready !== undefined) this.pool.take(ready);
+    if (ready !== undefined && slot === undefined) this.pool.take(ready);
     this.held.set(net.slot, { owner, net, attached: false });
     return net;
+  }
+
+  borrow() {
+    const slot = this.pool.peek();
+    if (slot === undefined) return null;
+    this.pool.take(slot);
+    this.pool.fill();
+    return { slot, uid: this.names.uid(slot), netns: this.names.netns(slot) };
+  }
+
+  async giveUp(slot: number): Promise<void> {
+    this.pool.used(slot);
+    await removeNamespace(this.names, slot);
+    this.slots.freeSlot(slot);
+  }
+
+  uids() {
+    return { from: this.names.uid(1), to: this.names.uid(MAX_SLOTS) };
   }
 
   async attach(owner: Owner, net: SandboxNet): Promise<void> {

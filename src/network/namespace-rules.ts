@@ -42,12 +42,15 @@ table inet bhatti {
     iifname "tap0" ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } counter drop
     iifname "tap0" oifname "eth0" accept
   }
-  # Nobody lives in the namespace itself; a VMM that was taken over finds no way out by sockets of its own.
+  # Nobody lives in the namespace itself; a VMM that was taken over finds no way out by sockets of its own. Root alone
+  # may speak with the agent: it warms up machines that have no owner yet.
   chain input {
     type filter hook input priority filter; policy drop;
+    iifname "tap0" ip saddr ${GUEST.address} tcp sport ${GUEST.agentPort} ct state established accept
   }
   chain output {
     type filter hook output priority filter; policy drop;
+    meta skuid 0 oifname "tap0" ip daddr ${GUEST.address} tcp dport ${GUEST.agentPort} accept
     icmp type { destination-unreachable, time-exceeded, parameter-problem } accept
   }
 }

@@ -71,6 +71,7 @@ export class Installation {
         network_prefix: this.prefix,
         network_base: base,
         network_pool: 2,
+        vm_pool: 0,
         rate_factor: 0,
         warm_after_s: 0,
         cold_after_s: 0,

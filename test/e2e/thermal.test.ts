@@ -20,7 +20,10 @@ const clockError = async (name: string) => Math.abs(Number(await api.sh(name, "d
 describe("stop and start", () => {
   test("processes, memory and files are where they were; both calls are idempotent", async () => {
     await api.create({ name: "s1" });
-    await api.sh("s1", "echo data >/workspace/file; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/counter; sleep 0.05; done' >/dev/null 2>&1 &");
+    await api.sh(
+      "s1",
+      "echo data >/workspace/file; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/counter; sleep 0.05; done' >/dev/null 2>&1 &",
+    );
     await Bun.sleep(300);
     const before = Number(await api.sh("s1", "cat /tmp/counter"));
     const stopped = await api.stop("s1");
@@ -56,18 +59,25 @@ describe("stop and start", () => {
 
   test("two hundred simultaneous requests to one cold sandbox: one restore, no error", async () => {
     await api.stop("s1");
-    const answers = await Promise.all(Array.from({ length: 200 }, () => api.call("HEAD", "/sandboxes/s1/files?path=/etc/hostname")));
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, () => api.call("HEAD", "/sandboxes/s1/files?path=/etc/hostname")),
+    );
     expect(answers.every((a) => a.status === 200)).toBe(true);
-    const wakes = (await api.ok<{ type: string }[]>("GET", "/events?sandbox=s1&type=thermal.wake&limit=1000")).length;
+    const wakes = (await api.ok<{ type: string }[]>("GET", "/events?sandbox=s1&type=thermal.wake&limit=1000"))
+      .length;
     await api.stop("s1");
     await api.exec("s1", ["true"]);
-    expect((await api.ok<unknown[]>("GET", "/events?sandbox=s1&type=thermal.wake&limit=1000")).length).toBe(wakes + 1);
+    expect((await api.ok<unknown[]>("GET", "/events?sandbox=s1&type=thermal.wake&limit=1000")).length).toBe(
+      wakes + 1,
+    );
   }, 120_000);
 
   test("a caller that leaves in the middle of a wake does no harm", async () => {
     await api.stop("s1");
     const leave = new AbortController();
-    const call = api.call("POST", "/sandboxes/s1/exec", { cmd: ["true"] }, { signal: leave.signal }).catch(() => null);
+    const call = api
+      .call("POST", "/sandboxes/s1/exec", { cmd: ["true"] }, { signal: leave.signal })
+      .catch(() => null);
     await Bun.sleep(20);
     leave.abort();
     await call;
@@ -92,7 +102,9 @@ describe("stop and start", () => {
     for (let i = 0; i < 3; i++) {
       await api.stop("s1");
       expect(await api.sh("s1", "getent hosts s1.internal | awk '{print $1}'")).toMatch(/^10\./);
-      expect(await api.sh("s1", "curl -s -o /dev/null -w '%{http_code}' http://deb.debian.org/debian/")).toBe("200");
+      expect(await api.sh("s1", "curl -s -o /dev/null -w '%{http_code}' http://deb.debian.org/debian/")).toBe(
+        "200",
+      );
     }
     await api.destroy("s1");
   }, 90_000);
@@ -120,12 +132,20 @@ describe("idle", () => {
     expect(await api.get("kept")).toMatchObject({ thermal: "hot" });
     await api.ok("PATCH", "/sandboxes/kept", { keep_hot: false });
     await api.until("kept", (s) => s.thermal === "warm");
-    expect(await api.ok("PATCH", "/sandboxes/kept", { keep_hot: true })).toMatchObject({ thermal: "hot", keep_hot: true });
+    expect(await api.ok("PATCH", "/sandboxes/kept", { keep_hot: true })).toMatchObject({
+      thermal: "hot",
+      keep_hot: true,
+    });
     await api.destroy("kept");
   }, 60_000);
 
   test("a long exec, a download, a detached job and an init script run past the idle time untouched", async () => {
-    await api.create({ name: "busy", warm_after_s: 1, cold_after_s: 1, init: "sleep 5; echo init >/tmp/init-done" });
+    await api.create({
+      name: "busy",
+      warm_after_s: 1,
+      cold_after_s: 1,
+      init: "sleep 5; echo init >/tmp/init-done",
+    });
     // The init script keeps it hot by itself.
     await Bun.sleep(3500);
     expect(await api.get("busy")).toMatchObject({ thermal: "hot" });
@@ -134,14 +154,19 @@ describe("idle", () => {
     await Bun.sleep(4500);
     expect(await api.sh("busy", "cat /tmp/detached")).toBe("done");
     await api.sh("busy", "head -c 30000000 /dev/urandom >/tmp/big");
-    const response = await fetch(`${installation.url}/sandboxes/busy/files?path=/tmp/big`, { headers: { authorization: `Bearer ${installation.key()}` } });
+    const response = await fetch(`${installation.url}/sandboxes/busy/files?path=/tmp/big`, {
+      headers: { authorization: `Bearer ${installation.key()}` },
+    });
     let bytes = 0;
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
       bytes += chunk.length;
       if (bytes < 4_000_000) await Bun.sleep(100);
     }
     expect(bytes).toBe(30_000_000);
-    const pauses = await api.ok<{ type: string }[]>("GET", "/events?sandbox=busy&type=thermal.pause&limit=100");
+    const pauses = await api.ok<{ type: string }[]>(
+      "GET",
+      "/events?sandbox=busy&type=thermal.pause&limit=100",
+    );
     expect(pauses.length).toBeLessThanOrEqual(1);
     await api.destroy("busy");
   }, 120_000);
@@ -174,28 +199,36 @@ describe("idle", () => {
 });
 
 describe("damage", () => {
-  const dirOf = async (name: string) => `${installation.dataDir}/sandboxes/${(await api.get(name)).engine_id}`;
+  const dirOf = async (name: string) =>
+    `${installation.dataDir}/sandboxes/${(await api.get(name)).engine_id}`;
   const rows = () => readFileSync(`${installation.dataDir}/state.db`);
 
   test.each([
     ["state truncated", (dir: string) => truncateSync(`${dir}/state.1`, 1000)],
     ["state changed", (dir: string) => writeFileSync(`${dir}/state.1`, Buffer.alloc(60_000, 7))],
     ["memory truncated", (dir: string) => truncateSync(`${dir}/mem.0`, 4096)],
-  ])("%s: refused with the reason, start --force boots the disk", async (_what, damage) => {
-    await api.create({ name: "hurt" });
-    await api.sh("hurt", "echo kept >/workspace/kept; sync; echo lost >/dev/shm/lost");
-    await api.stop("hurt");
-    damage(await dirOf("hurt"));
-    const refused = await api.call("POST", "/sandboxes/hurt/exec", { cmd: ["true"] });
-    expect(refused.status).toBe(500);
-    expect(refused.body.error).toContain("use 'bhatti start --force'");
-    expect((await api.call("POST", "/sandboxes/hurt/start")).status).toBe(500);
-    expect(await api.get("hurt")).toMatchObject({ status: "stopped" });
-    expect(await api.start("hurt", { force: true })).toMatchObject({ status: "running", reason: "memory_lost" });
-    expect(await api.sh("hurt", "cat /workspace/kept; ls /dev/shm; hostname")).toBe("kept\nhurt");
-    await api.destroy("hurt");
-    expect(rows().length).toBeGreaterThan(0);
-  }, 120_000);
+  ])(
+    "%s: refused with the reason, start --force boots the disk",
+    async (_what, damage) => {
+      await api.create({ name: "hurt" });
+      await api.sh("hurt", "echo kept >/workspace/kept; sync; echo lost >/dev/shm/lost");
+      await api.stop("hurt");
+      damage(await dirOf("hurt"));
+      const refused = await api.call("POST", "/sandboxes/hurt/exec", { cmd: ["true"] });
+      expect(refused.status).toBe(500);
+      expect(refused.body.error).toContain("use 'bhatti start --force'");
+      expect((await api.call("POST", "/sandboxes/hurt/start")).status).toBe(500);
+      expect(await api.get("hurt")).toMatchObject({ status: "stopped" });
+      expect(await api.start("hurt", { force: true })).toMatchObject({
+        status: "running",
+        reason: "memory_lost",
+      });
+      expect(await api.sh("hurt", "cat /workspace/kept; ls /dev/shm; hostname")).toBe("kept\nhurt");
+      await api.destroy("hurt");
+      expect(rows().length).toBeGreaterThan(0);
+    },
+    120_000,
+  );
 
   test("a state of another CPU or VMM version is refused", async () => {
     await api.create({ name: "moved" });
@@ -222,7 +255,12 @@ describe("damage", () => {
     expect((await api.get("off")).reason).toBe("poweroff");
     expect(await api.sh("off", "cat /workspace/kept")).toBe("kept");
     const { engine_id } = await api.get("off");
-    const pid = Number(Bun.spawnSync(["pgrep", "-f", `name ${engine_id}`]).stdout.toString().trim().split("\n")[0]);
+    const pid = Number(
+      Bun.spawnSync(["pgrep", "-f", `name ${engine_id}`])
+        .stdout.toString()
+        .trim()
+        .split("\n")[0],
+    );
     process.kill(pid, "SIGKILL");
     await api.until("off", (s) => s.status === "stopped");
     expect((await api.get("off")).reason).toBe("crashed");

@@ -159,6 +159,23 @@ func TestConfigureIsValidated(t *testing.T) {
 	}
 }
 
+func TestWarmOnlyBeforeConfigure(t *testing.T) {
+	m := &fakeMachine{}
+	_, addr := startServer(t, Options{Machine: m})
+	c := dialClient(t, addr, "")
+	if a := c.do("warm"); a.code != "" || m.order() != "entropy hostname neighbours" {
+		t.Fatal(a.result, m.order())
+	}
+	if a := c.do("exec", "argv", sh("true")); a.code != "not_configured" {
+		t.Fatal(a.result)
+	}
+	c.do("configure", identityRequest()...)
+	m.set("")
+	if a := c.do("warm"); a.code != "" || m.order() != "" {
+		t.Fatal("warmed up after configure:", m.order())
+	}
+}
+
 func TestPrepareCloneThawsByItself(t *testing.T) {
 	m := &fakeMachine{}
 	s, addr := startServer(t, Options{Machine: m, Token: testToken})

@@ -25,6 +25,7 @@ var operations map[string]operation
 func init() { // not a literal: handlers refer to the table through conn
 	operations = map[string]operation{
 		"ping":          {handle: ping, early: true},
+		"warm":          {handle: warm, early: true},
 		"configure":     {handle: parsed(configure), early: true, work: true},
 		"exec":          {handle: parsed(exec), work: true, late: lateStdin},
 		"exec.detach":   {handle: parsed(detach), work: true},

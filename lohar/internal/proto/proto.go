@@ -97,6 +97,21 @@ func Read(r io.Reader) (Frame, error) {
 	return Frame{t, payload}, nil
 }
 
+// ReadGuest reads one frame sent by the guest; the caller judges its type.
+func ReadGuest(r io.Reader) (Frame, error) {
+	var header [HeaderSize]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return Frame{}, err
+	}
+	length := binary.BigEndian.Uint32(header[:4])
+	if length < 1 || length > MaxPayload+1 {
+		return Frame{}, ErrLength
+	}
+	payload := make([]byte, length-1)
+	_, err := io.ReadFull(r, payload)
+	return Frame{Type(header[4]), payload}, err
+}
+
 // PutHeader fills the first HeaderSize bytes of buf for a frame whose payload, of n bytes, follows in the same buffer.
 func PutHeader(buf []byte, t Type, n int) {
 	binary.BigEndian.PutUint32(buf, uint32(n+1))
