@@ -2,40 +2,54 @@ package agent
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	"io"
 	"net"
+	"time"
+
+	"bhatti/lohar/internal/identity"
 )
 
-// warm runs what every sandbox will run first, so that a machine that waits for its owner has it in its caches: a command,
-// and the steps of an identity, with a placeholder. Only before configure: nothing of an owner is there yet, no process
-// of it stays, and configure writes everything again.
+// warm runs what every sandbox will run first, so that a machine that waits for its owner has it in its caches: commands,
+// and the steps of an identity with a placeholder. Only before configure: nothing of an owner is there yet, no process
+// stays, and configure does all of it again.
 func warm(c *conn, _ []byte) (any, error) {
 	s := c.s
-	s.mu.Lock()
-	configured := s.configured
-	s.mu.Unlock()
-	if configured || !s.inGuest {
-		return nil, nil
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
+	if configured, failed, _ := s.state(); configured || failed {
+		return empty{}, nil
 	}
-	entropy := make([]byte, 64)
-	if _, err := rand.Read(entropy); err != nil {
-		return nil, err
+	seed := make([]byte, 64)
+	_, _ = rand.Read(seed)
+	m := s.Machine
+	steps := []func() error{
+		func() error { return m.AddEntropy(seed) },
+		func() error { return m.SetHostname("bhatti") },
+		m.FlushNeighbours,
 	}
-	placeholder := configureRequest{
-		Kind: "boot", Entropy: base64.StdEncoding.EncodeToString(entropy), Hostname: "bhatti", GrowRoot: true,
-		Resolver: []string{"169.254.77.1"}, Search: []string{"internal"},
+	if root := m.Root(); root != "" {
+		placeholder := identity.Identity{Hostname: "bhatti", Resolver: []string{"169.254.77.1"}, Search: []string{"internal"}}
+		steps = append(steps, func() error { return placeholder.Apply(root) })
 	}
-	if err := s.takeIdentity(&placeholder); err != nil {
-		return nil, err
-	}
-	for _, argv := range [][]string{{"true"}, {"sh", "-c", "exit 0"}, {"true"}} {
-		if cmd, err := s.command(argv, nil, "", 1000); err == nil {
-			near, far := net.Pipe()
-			go func() { _, _ = io.Copy(io.Discard, far) }()
-			_, _ = run(newConn(s, near), cmd, &execRequest{Argv: argv})
-			near.Close()
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
 		}
 	}
-	return nil, nil
+	if err := m.GrowRoot(); err != nil {
+		s.Log("warm: grow root: " + err.Error())
+	}
+	for _, argv := range [][]string{{"true"}, {"sh", "-c", "exit 0"}, {"true"}} {
+		s.rehearse(argv)
+	}
+	return empty{}, nil
+}
+
+// rehearse runs a command for a connection that nobody reads. An image without it is no fault.
+func (s *Server) rehearse(argv []string) {
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	r := &execRequest{command: command{Argv: argv}, TimeoutMS: (10 * time.Second).Milliseconds()}
+	_, _ = exec(newConn(s, near), r)
 }
