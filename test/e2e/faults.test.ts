@@ -34,11 +34,15 @@ async function recovered(names: string[]): Promise<void> {
 const quietly = (call: Promise<unknown>) => call.catch(() => null);
 
 describe("daemon killed while it creates", () => {
-  test.each(["begin", "prepared", "vmm", "vmm-known", "running", "configured"])("at create:%s everything is undone", async (step) => {
-    installation.fault("kill", `create:${step}`);
-    await quietly(api.call("POST", "/sandboxes", { name: "victim", memory_mb: 256 }));
-    await recovered([]);
-  }, 60_000);
+  test.each(["begin", "prepared", "vmm", "vmm-known", "running", "configured"])(
+    "at create:%s everything is undone",
+    async (step) => {
+      installation.fault("kill", `create:${step}`);
+      await quietly(api.call("POST", "/sandboxes", { name: "victim", memory_mb: 256 }));
+      await recovered([]);
+    },
+    60_000,
+  );
 
   test("at create:end it is there and runs", async () => {
     installation.fault("kill", "create:end");
@@ -47,12 +51,16 @@ describe("daemon killed while it creates", () => {
     expect((await api.exec("victim", ["hostname"])).stdout).toBe("victim\n");
   }, 60_000);
 
-  test.each(["begin", "killed", "removed"])("at destroy:%s the destroy is finished", async (step) => {
-    await api.create({ name: "victim" });
-    installation.fault("kill", `destroy:${step}`);
-    await quietly(api.call("DELETE", "/sandboxes/victim"));
-    await recovered([]);
-  }, 60_000);
+  test.each(["begin", "killed", "removed"])(
+    "at destroy:%s the destroy is finished",
+    async (step) => {
+      await api.create({ name: "victim" });
+      installation.fault("kill", `destroy:${step}`);
+      await quietly(api.call("DELETE", "/sandboxes/victim"));
+      await recovered([]);
+    },
+    60_000,
+  );
 });
 
 describe("with a counter inside", () => {
@@ -60,51 +68,77 @@ describe("with a counter inside", () => {
 
   beforeAll(async () => {
     await api.create({ name: "keep" });
-    await api.sh("keep", "echo precious >/workspace/precious; sync; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.02; done' >/dev/null 2>&1 & sleep 0.3");
+    await api.sh(
+      "keep",
+      "echo precious >/workspace/precious; sync; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.02; done' >/dev/null 2>&1 & sleep 0.3",
+    );
   }, 60_000);
 
-  test.each(["stop:begin", "stop:frozen", "stop:paused", "stop:saved"])("daemon killed at %s: it runs on", async (point) => {
-    const before = Number(await counter());
-    installation.fault("kill", point);
-    await quietly(api.call("POST", "/sandboxes/keep/stop"));
-    await recovered(["keep"]);
-    expect(await api.get("keep")).toMatchObject({ status: "running" });
-    const after = Number(await api.sh("keep", "sleep 0.5; cat /tmp/counter"));
-    expect(after).toBeGreaterThan(before);
-    expect(await api.sh("keep", "sleep 0.3; cat /tmp/counter")).not.toBe(String(after));
-  }, 60_000);
+  test.each(["stop:begin", "stop:frozen", "stop:paused", "stop:saved"])(
+    "daemon killed at %s: it runs on",
+    async (point) => {
+      const before = Number(await counter());
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/stop"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "running" });
+      const after = Number(await api.sh("keep", "sleep 0.5; cat /tmp/counter"));
+      expect(after).toBeGreaterThan(before);
+      expect(await api.sh("keep", "sleep 0.3; cat /tmp/counter")).not.toBe(String(after));
+    },
+    60_000,
+  );
 
-  test.each(["stop:kill", "stop:end"])("daemon killed at %s: it is cold and wakes with its memory", async (point) => {
-    const before = Number(await counter());
-    installation.fault("kill", point);
-    await quietly(api.call("POST", "/sandboxes/keep/stop"));
-    await recovered(["keep"]);
-    expect(await api.get("keep")).toMatchObject({ status: "stopped", thermal: "cold" });
-    expect(Number(await counter())).toBeGreaterThanOrEqual(before);
-  }, 60_000);
+  test.each(["stop:kill", "stop:end"])(
+    "daemon killed at %s: it is cold and wakes with its memory",
+    async (point) => {
+      const before = Number(await counter());
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/stop"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "stopped", thermal: "cold" });
+      expect(Number(await counter())).toBeGreaterThanOrEqual(before);
+    },
+    60_000,
+  );
 
-  test.each(["start:begin", "start:network", "start:loaded"])("daemon killed at %s: the saved memory is still good", async (point) => {
-    const before = Number(await counter());
-    await api.stop("keep");
-    installation.fault("kill", point);
-    await quietly(api.call("POST", "/sandboxes/keep/start"));
-    await recovered(["keep"]);
-    expect(await api.get("keep")).toMatchObject({ status: "stopped" });
-    expect(Number(await counter())).toBeGreaterThanOrEqual(before);
-  }, 60_000);
+  test.each(["start:begin", "start:network", "start:loaded"])(
+    "daemon killed at %s: the saved memory is still good",
+    async (point) => {
+      const before = Number(await counter());
+      await api.stop("keep");
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/start"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "stopped" });
+      expect(Number(await counter())).toBeGreaterThanOrEqual(before);
+    },
+    60_000,
+  );
 
-  test.each(["start:consumed", "start:resumed", "start:configured"])("daemon killed at %s: the VM is adopted and goes on", async (point) => {
-    const before = Number(await counter());
-    await api.stop("keep");
-    installation.fault("kill", point);
-    await quietly(api.call("POST", "/sandboxes/keep/start"));
-    await recovered(["keep"]);
-    expect(await api.get("keep")).toMatchObject({ status: "running" });
-    expect(Number(await api.sh("keep", "sleep 0.3; cat /tmp/counter"))).toBeGreaterThan(before);
-    expect(Math.abs(Number(await api.sh("keep", "date +%s%3N")) - Date.now())).toBeLessThan(1000);
-  }, 60_000);
+  test.each(["start:consumed", "start:resumed", "start:configured"])(
+    "daemon killed at %s: the VM is adopted and goes on",
+    async (point) => {
+      const before = Number(await counter());
+      await api.stop("keep");
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/start"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "running" });
+      expect(Number(await api.sh("keep", "sleep 0.3; cat /tmp/counter"))).toBeGreaterThan(before);
+      expect(Math.abs(Number(await api.sh("keep", "date +%s%3N")) - Date.now())).toBeLessThan(1000);
+    },
+    60_000,
+  );
 
-  test.each(["checkpoint:begin", "checkpoint:frozen", "checkpoint:saved", "checkpoint:copied", "checkpoint:resumed", "snapshot:filled"])(
+  test.each([
+    "checkpoint:begin",
+    "checkpoint:frozen",
+    "checkpoint:saved",
+    "checkpoint:copied",
+    "checkpoint:resumed",
+    "snapshot:filled",
+  ])(
     "daemon killed at %s: no half snapshot, the source runs on",
     async (point) => {
       const before = Number(await counter());
@@ -119,9 +153,15 @@ describe("with a counter inside", () => {
   );
 
   test("an error while it is copied leaves the source running and no snapshot", async () => {
-    for (const [action, point] of [["throw", "checkpoint:saved"], ["enospc", "checkpoint:copied"], ["throw", "snapshot:filled"]] as const) {
+    for (const [action, point] of [
+      ["throw", "checkpoint:saved"],
+      ["enospc", "checkpoint:copied"],
+      ["throw", "snapshot:filled"],
+    ] as const) {
       installation.fault(action, point);
-      expect((await api.call("POST", "/sandboxes/keep/checkpoint", { name: "half" })).status).toBeGreaterThanOrEqual(500);
+      expect(
+        (await api.call("POST", "/sandboxes/keep/checkpoint", { name: "half" })).status,
+      ).toBeGreaterThanOrEqual(500);
       expect(await api.ok("GET", "/snapshots")).toEqual([]);
       const now = await counter();
       expect(await api.sh("keep", "sleep 0.3; cat /tmp/counter")).not.toBe(now);
@@ -129,7 +169,10 @@ describe("with a counter inside", () => {
   }, 60_000);
 
   test("an error while it is stopped leaves it running", async () => {
-    for (const [action, point] of [["throw", "stop:frozen"], ["enospc", "stop:saved"]] as const) {
+    for (const [action, point] of [
+      ["throw", "stop:frozen"],
+      ["enospc", "stop:saved"],
+    ] as const) {
       installation.fault(action, point);
       expect((await api.call("POST", "/sandboxes/keep/stop")).status).toBeGreaterThanOrEqual(500);
       expect(await api.get("keep")).toMatchObject({ status: "running", thermal: "hot" });
@@ -141,13 +184,24 @@ describe("with a counter inside", () => {
   test("five sandboxes with a counter outlive the daemon's death, and its ordinary restart", async () => {
     const names = ["k1", "k2", "k3", "k4"];
     await Promise.all(names.map((name) => api.create({ name })));
-    await Promise.all(names.map((name) => api.sh(name, "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.02; done' >/dev/null 2>&1 & sleep 0.3")));
+    await Promise.all(
+      names.map((name) =>
+        api.sh(
+          name,
+          "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.02; done' >/dev/null 2>&1 & sleep 0.3",
+        ),
+      ),
+    );
     const all = [...names, "keep"];
     for (const signal of ["SIGKILL", "SIGTERM"] as const) {
-      const before = await Promise.all(all.map((name) => api.sh(name, "cat /tmp/counter; cut -d. -f1 /proc/uptime")));
+      const before = await Promise.all(
+        all.map((name) => api.sh(name, "cat /tmp/counter; cut -d. -f1 /proc/uptime")),
+      );
       await installation.restart(signal);
       api = installation.api;
-      const after = await Promise.all(all.map((name) => api.sh(name, "cat /tmp/counter; cut -d. -f1 /proc/uptime")));
+      const after = await Promise.all(
+        all.map((name) => api.sh(name, "cat /tmp/counter; cut -d. -f1 /proc/uptime")),
+      );
       for (let i = 0; i < all.length; i++) {
         expect(Number(after[i]!.split("\n")[0])).toBeGreaterThan(Number(before[i]!.split("\n")[0]));
         expect(Number(after[i]!.split("\n")[1])).toBeGreaterThanOrEqual(Number(before[i]!.split("\n")[1]));
@@ -187,20 +241,33 @@ describe("with a counter inside", () => {
 });
 
 describe("VMM killed", () => {
-  test.each(["create:vmm-known", "create:running", "create:configured"])("at %s: the create fails or what it made is honest", async (point) => {
-    installation.fault("vmm", point);
-    const answer = await api.call("POST", "/sandboxes", { name: "v", memory_mb: 256 });
-    if (answer.status === 201) {
-      expect((await api.exec("v", ["hostname"])).stdout).toBe("v\n");
-      await api.destroy("v");
-    } else {
-      expect(answer.status).toBeGreaterThanOrEqual(500);
-      expect(await api.ok("GET", "/sandboxes")).toEqual([]);
-    }
-    expect(await installation.leftovers()).toMatchObject({ vmms: 0, dirs: [] });
-  }, 90_000);
+  test.each(["create:vmm-known", "create:running", "create:configured"])(
+    "at %s: the create fails or what it made is honest",
+    async (point) => {
+      installation.fault("vmm", point);
+      const answer = await api.call("POST", "/sandboxes", { name: "v", memory_mb: 256 });
+      if (answer.status === 201) {
+        expect((await api.exec("v", ["hostname"])).stdout).toBe("v\n");
+        await api.destroy("v");
+      } else {
+        expect(answer.status).toBeGreaterThanOrEqual(500);
+        expect(await api.ok("GET", "/sandboxes")).toEqual([]);
+      }
+      expect(await installation.leftovers()).toMatchObject({ vmms: 0, dirs: [] });
+    },
+    90_000,
+  );
 
-  test.each(["stop:frozen", "stop:paused", "stop:saved", "start:loaded", "start:consumed", "start:resumed", "checkpoint:frozen", "checkpoint:saved"])(
+  test.each([
+    "stop:frozen",
+    "stop:paused",
+    "stop:saved",
+    "start:loaded",
+    "start:consumed",
+    "start:resumed",
+    "checkpoint:frozen",
+    "checkpoint:saved",
+  ])(
     "at %s: the disk is whole and the next request is served",
     async (point) => {
       await api.create({ name: "v" });
@@ -247,7 +314,8 @@ test("a full disk: creates are refused with the remedy and nothing is left; othe
     Bun.spawnSync(["sync", "-f", installation.dataDir]);
   }
   // btrfs gives freed space back with its next transaction.
-  for (let i = 0; i < 100 && statfsSync(installation.dataDir).bavail * fs.bsize < bytes; i++) await Bun.sleep(200);
+  for (let i = 0; i < 100 && statfsSync(installation.dataDir).bavail * fs.bsize < bytes; i++)
+    await Bun.sleep(200);
   expect((await api.exec("before", ["echo", "back"])).stdout).toBe("back\n");
   expect(await installation.leftovers()).toMatchObject({ vmms: 1 });
   await api.destroy("before");

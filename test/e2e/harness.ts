@@ -1,11 +1,12 @@
 /** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
 import { migrations } from "../../src/daemon/migrations.ts";
 import { buildImage } from "../../src/images/build.ts";
 import { installKernel } from "../../src/kernel/install.ts";
 import { hex } from "../../src/lib/ids.ts";
 import { run } from "../../src/lib/run.ts";
+import { hostMemory } from "../../src/sandboxes/memory.ts";
 import { Store } from "../../src/store/store.ts";
 import { Users } from "../../src/users/users.ts";
 import { Api } from "./api.ts";
@@ -20,17 +21,35 @@ export async function prepareBase(progress: (text: string) => void = () => {}): 
   mkdirSync(MNT, { recursive: true });
   const mounted = readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `);
   if (!mounted) {
-    if (!existsSync(`${BASE}/btrfs.img`)) {
-      progress("creating the test file system");
-      await run(["truncate", "-s", "40G", `${BASE}/btrfs.img`]);
-      await run(["mkfs.btrfs", "-q", `${BASE}/btrfs.img`]);
-    }
-    await run(["mount", "-o", "loop,noatime,discard=async", `${BASE}/btrfs.img`, MNT]);
+    progress("creating the test file system");
+    const image = imageFile();
+    rmSync(image, { force: true });
+    await run(["truncate", "-s", "14G", image]);
+    await run(["mkfs.btrfs", "-q", image]);
+    await run(["mount", "-o", "loop,noatime,discard=async", image, MNT]);
   }
   await run(["chmod", "711", BASE, MNT]);
   const dataDir = `${MNT}/base`;
   await installKernel({ dataDir, lohar: await loharPath(dataDir), progress });
   await buildImage({ dataDir, name: "minimal", distro: "debian", progress });
+}
+
+/** In memory where there is plenty: what is tested is the product, not the patience of the machine's disk. */
+function imageFile(): string {
+  const { bavail, bsize } = statfsSync("/dev/shm");
+  const { availableMb } = hostMemory();
+  return bavail * bsize > 15e9 && availableMb > 17_000
+    ? "/dev/shm/bhatti-test.btrfs"
+    : `${BASE}/bhatti-test.btrfs`;
+}
+
+/** Unmounts the test file system and gives its space back. */
+export async function removeBase(): Promise<void> {
+  if (readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `))
+    await run(["umount", MNT]).catch(() => run(["umount", "-l", MNT]));
+  for (const file of ["/dev/shm/bhatti-test.btrfs", `${BASE}/bhatti-test.btrfs`])
+    rmSync(file, { force: true });
+  rmSync(BASE, { recursive: true, force: true });
 }
 
 export interface DaemonOptions {
