@@ -1,6 +1,6 @@
 import { TransportError } from "./error.ts";
+import { execStream } from "./exec-stream.ts";
 import { type Http, path } from "./http.ts";
-import { ndjson } from "./ndjson.ts";
 
 export interface ExecBody {
   cmd: string[];
@@ -24,9 +24,6 @@ export interface ExecOutcome {
   code?: string;
 }
 
-/** The sandbox may wake first, so headers may take minutes; the command itself is bounded by its own timeout only. */
-const START_MS = 0;
-
 export class ExecClient {
   constructor(private readonly http: Http) {}
 
@@ -35,28 +32,22 @@ export class ExecClient {
     ref: string,
     body: ExecBody,
     sink: ExecSink,
-    _stdin?: ReadableStream<Uint8Array>,
+    stdin?: ReadableStream<Uint8Array>,
   ): Promise<ExecOutcome> {
-    const response = await this.http.request("POST", path`/sandboxes/${ref}/exec`, {
-      json: body,
-      headers: { accept: "application/x-ndjson" },
-      timeoutMs: START_MS,
-    });
-    const utf8 = new TextEncoder();
-    for await (const event of ndjson(response.body ?? new ReadableStream())) {
-      if (event.type === "stdout") sink.stdout(utf8.encode(String(event.data ?? "")));
-      else if (event.type === "stderr") sink.stderr(utf8.encode(String(event.data ?? "")));
-      else if (event.type === "exit")
-        return { exitCode: Number(event.exit_code), timedOut: event.timed_out === true };
-      else if (event.type === "error")
-        return {
-          exitCode: 125,
-          timedOut: event.code === "timeout",
-          code: typeof event.code === "string" ? event.code : undefined,
-          error: String(event.data ?? event.error ?? "failed"),
-        };
+    const at = path`/sandboxes/${ref}`;
+    const { token, signal } = this.http.options;
+    try {
+      return await execStream(
+        { url: `${this.http.base}${at}/exec/stream`, token, signal },
+        body,
+        sink,
+        stdin,
+      );
+    } catch (error) {
+      // A refused handshake does not say why; an ordinary request does.
+      if (error instanceof TransportError && !signal?.aborted) await this.http.json("GET", at);
+      throw error;
     }
-    throw new TransportError("the connection ended before the command did; it was stopped", "unreachable");
   }
 
   /** Starts the command and leaves; its output goes to a file in the guest. */
