@@ -53,7 +53,7 @@ test("a first session: create, exec, files, snapshot, fork, stop, destroy", asyn
   expect((await cli(["stop", "dev"])).code).toBe(0);
   expect((await cli(["stop", "dev"])).code).toBe(0);
   expect((await cli(["start", "dev"])).code).toBe(0);
-  expect((await cli(["snapshot", "restore", "dev", "s1", "--yes"])).code).toBe(0);
+  expect((await cli(["snapshot", "restore", "dev", "s1"])).code).toBe(0);
   expect((await cli(["snapshot", "resume", "s1", "--name", "third"])).code).toBe(0);
   expect((await cli(["inspect", "third", "--json"])).text).toContain('"memory_held_bytes"');
   expect((await cli(["destroy", "twin", "third", "--yes"])).code).toBe(0);

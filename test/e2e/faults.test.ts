@@ -70,7 +70,7 @@ describe("with a counter inside", () => {
     await api.create({ name: "keep" });
     await api.sh(
       "keep",
-      "echo precious >/workspace/precious; sync; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.02; done' >/dev/null 2>&1 & sleep 0.3",
+      "echo precious >/workspace/precious; sync; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.1; done' >/dev/null 2>&1 & sleep 0.3",
     );
   }, 60_000);
 
@@ -188,7 +188,7 @@ describe("with a counter inside", () => {
       names.map((name) =>
         api.sh(
           name,
-          "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.02; done' >/dev/null 2>&1 & sleep 0.3",
+          "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.1; done' >/dev/null 2>&1 & sleep 0.3",
         ),
       ),
     );

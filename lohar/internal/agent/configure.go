@@ -62,7 +62,7 @@ func configure(c *conn, r *configureRequest) (any, error) {
 		// A wake sets no names: it must not make a half-made clone look whole.
 		return nil, fail("not_configured", "the last configure, of kind "+halfway+", failed: repeat that one")
 	}
-	if r.Kind == "clone" && s.Machine.RefusesConfigure() {
+	if r.Kind != "wake" && s.Machine.RefusesConfigure() {
 		return nil, fail("internal", "refused by bhatti.test=refuse-configure")
 	}
 	if err := s.becomeOneself(c, r, began); err != nil {
