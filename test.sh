@@ -77,6 +77,8 @@ if wants unit; then
   run_bun unit 420 src
 fi
 if wants e2e; then
+  # Kernel and image are kept for the next run when somebody works on the suites.
+  [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || trap 'bun test/e2e/clean.ts' EXIT
   for file in test/e2e/*.test.ts; do
     run_bun "e2e-$(basename "$file" .test.ts)" 480 "$file"
   done

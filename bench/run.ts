@@ -6,7 +6,7 @@
  * Prints p50/p95/p99 with n, and the ratios that SPECIFICATION.md promises. A refused request is an error, never fast.
  * The page cache is warm throughout: nothing is dropped between rounds.
  */
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createGuestClient } from "../src/guest/client.ts";
 import { Installation, removeBase } from "../test/e2e/harness.ts";
@@ -247,6 +247,16 @@ try {
     }),
   );
 
+  await api.create({ name: "tiny", memory_mb: 128 });
+  table.note(
+    `fork 50 of a 128 MiB guest: ${(
+      await ms(async () => {
+        const { sandboxes } = await api.ok("POST", "/sandboxes/tiny/fork", { count: 50 });
+        void Promise.all(sandboxes.map((s: { id: string }) => api.ok("DELETE", `/sandboxes/${s.id}`)));
+      })
+    ).toFixed(0)} ms`,
+  );
+
   // Memory.
   const idle = await Promise.all(Array.from({ length: 4 }, () => api.create({ memory_mb: 512 })));
   await Bun.sleep(2000);
@@ -256,8 +266,24 @@ try {
     ),
   );
   table.note(`memory of an idle clone (Pss): ${pss.map((mb) => mb.toFixed(0)).join(", ")} MB`);
-  const daemon = Bun.spawnSync(["ps", "-o", "rss=", "-p", String(installation.pid)]).stdout.toString();
-  table.note(`daemon memory (RSS): ${(Number(daemon) / 1024).toFixed(0)} MB`);
+  const daemon = () => Bun.spawnSync(["ps", "-o", "rss=", "-p", String(installation.pid)]).stdout.toString();
+  await Promise.all(idle.map((s) => api.ok("DELETE", `/sandboxes/${s.id}`)));
+  for (let i = 0; i < 100; i += 5) {
+    await Promise.all(
+      [0, 1, 2, 3, 4].map((k) =>
+        api.create({ name: `cold-${i + k}`, memory_mb: 128 }).then(() => api.stop(`cold-${i + k}`)),
+      ),
+    );
+  }
+  for (const s of await api.ok<{ id: string }[]>("GET", "/sandboxes")) await api.stop(s.id);
+  await Bun.sleep(3000);
+  const ticks = () =>
+    Number(readFileSync(`/proc/${installation.pid}/stat`, "utf8").split(" ")[13]) +
+    Number(readFileSync(`/proc/${installation.pid}/stat`, "utf8").split(" ")[14]);
+  const before = ticks();
+  await Bun.sleep(10_000);
+  table.note(`daemon with 100 cold sandboxes: ${((ticks() - before) * 10).toFixed(0)} ms of CPU in 10 s`);
+  table.note(`daemon memory (RSS): ${(Number(daemon()) / 1024).toFixed(0)} MB`);
 } finally {
   await installation.remove();
   await removeBase();

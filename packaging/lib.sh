@@ -66,14 +66,27 @@ install_bun() {
   bun --version >>"$LOG" 2>&1 || die "bun does not run; see $LOG"
 }
 
-# Go 1.21 or later; Debian 12 has it in its backports.
+# Go 1.21 or later. Debian 12 has it in its backports: they come from the mirror that the host already uses.
 install_go() {
   [ -x /usr/local/go/bin/go ] && PATH="/usr/local/go/bin:$PATH"
-  if ! go_is_new; then
-    install_packages golang-go
-    go_is_new || die "Go 1.21 or later is needed, found: $(go version 2>/dev/null)" \
-      "on Debian 12: enable bookworm-backports and apt-get install -t bookworm-backports golang-go"
+  go_is_new && return 0
+  install_packages golang-go
+  if ! go_is_new && grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
+    enable_backports
+    apt-get install -y --no-install-recommends -t bookworm-backports golang-go >>"$LOG" 2>&1 ||
+      die "Go cannot be installed from the backports; see $LOG"
   fi
+  go_is_new || die "Go 1.21 or later is needed, found: $(go version 2>/dev/null)"
+}
+
+enable_backports() {
+  local mirror
+  mirror=$(grep -rhoE '^(URIs:|deb )[^#]*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
+    grep -oE 'https?://[^ ]*debian/?( |$)' | grep -v security | head -1 | tr -d ' ')
+  [ -n "$mirror" ] || die "no Debian mirror is configured in /etc/apt"
+  say "      enabling bookworm-backports"
+  printf 'deb %s bookworm-backports main\n' "$mirror" >/etc/apt/sources.list.d/bhatti-backports.list
+  apt-get update >>"$LOG" 2>&1 || die "apt-get update failed; see $LOG"
 }
 
 go_is_new() {
