@@ -10,7 +10,7 @@ import { createGuestClient } from "../guest/client.ts";
 import { UserLimits } from "../http/rate-limit.ts";
 import { createApp } from "../http/server.ts";
 import { createImages } from "../images/images.ts";
-import { installKernel } from "../kernel/install.ts";
+import { refreshAgent } from "../kernel/install.ts";
 import { createKernels } from "../kernel/kernels.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { HostNetwork } from "../network/create.ts";
@@ -45,8 +45,8 @@ export async function build(config: Config, log: Logger) {
   const store = new Store(`${dataDir}/state.db`, migrations);
   const storage = await createStorage(dataDir);
   const lohar = await loharPath(dataDir);
-  // A new agent needs a new initramfs; the kernel package itself is fetched only when it is not there yet.
-  await installKernel({ dataDir, lohar, progress: (text) => log.info({ text }, "kernel") });
+  // A new agent needs a new initramfs.
+  await refreshAgent({ dataDir, lohar, progress: (text) => log.info({ text }, "kernel") });
   const kernels = createKernels(dataDir);
   const { engine, choice } = await createEngine({
     engine: config.engine,
