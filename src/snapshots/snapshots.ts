@@ -14,7 +14,7 @@ import { view as sandboxView } from "../sandboxes/view.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import { namesOf, seal } from "./files.ts";
-import { hashLater, verify } from "./integrity.ts";
+import { verify } from "./integrity.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView } from "./service.ts";
 import { exportSnapshot, importSnapshot } from "./transfer.ts";
@@ -231,7 +231,6 @@ export class SnapshotService implements Snapshots {
       this.rows.delete(row.id);
       throw error;
     }
-    void hashLater(this.rows, row, this.dir(row), this.sandboxes.deps.log);
     this.event("snapshot.created", user, actor.row.id, {
       name,
       sandbox: actor.row.id,

@@ -83,6 +83,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   row.token = token;
   connect(actor);
   t.reached("configured");
+  if ((await vm.state()) !== "running") throw new Error("the VM ended while it was created");
   deps.network.setName(ownerOf(row), netOf(row), row.name);
   t.end({
     status: "running",
