@@ -1,5 +1,5 @@
 module bhatti/lohar
 
-go 1.21
+go 1.26.8
 
-require golang.org/x/sys v0.20.0
+require golang.org/x/sys v0.50.0

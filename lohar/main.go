@@ -1,31 +1,45 @@
-// Lohar is the agent inside every guest, and on the host the launcher that puts a VMM into its jail.
+// Command lohar is the agent inside every guest (PID 1) and, on the host, the launcher of jailed VMMs.
 package main
 
 import (
 	"fmt"
 	"os"
 
-	"bhatti/lohar/internal/agent"
-	"bhatti/lohar/internal/boot"
 	"bhatti/lohar/internal/jail"
+	"bhatti/lohar/internal/poke"
 )
 
-// version is set by the linker.
+// version is set at build time.
 var version = "dev"
 
 func main() {
-	agent.Version = version
+	personality := ""
+	if len(os.Args) > 1 {
+		personality = os.Args[1]
+	}
 	switch {
 	case os.Getpid() == 1:
-		boot.Run()
-	case len(os.Args) > 1 && os.Args[1] == "jail":
+		pid1()
+	case personality == "jail":
 		os.Exit(jail.Main(os.Args[2:]))
-	case len(os.Args) > 1 && os.Args[1] == "serve":
-		os.Exit(agent.ServeMain(os.Args[2:]))
-	case len(os.Args) > 1 && os.Args[1] == "version":
+	case personality == "poke":
+		os.Exit(poke.Main(os.Args[2:]))
+	case personality == "serve":
+		os.Exit(serve(os.Args[2:]))
+	case personality == "version":
 		fmt.Println(version)
 	default:
-		fmt.Fprintln(os.Stderr, "lohar runs as PID 1 of a guest; on a host: lohar jail …, lohar serve …, lohar version")
+		fmt.Fprint(os.Stderr, help)
 		os.Exit(2)
 	}
 }
+
+const help = `lohar is bhatti's guest agent. As process 1 of a virtual machine it runs that machine; anywhere else it does
+nothing unless told what to be:
+
+  lohar jail ...      start a VMM in its jail (used by the daemon)
+  lohar poke ...      warm up the agent of a waiting machine (used by the daemon)
+  lohar serve --listen ADDRESS (--token-file FILE | --unconfigured) [--root-uid]
+                      serve the guest protocol on this machine, for tests; commands run with your rights
+  lohar version
+`

@@ -10,7 +10,7 @@ import { createGuestClient } from "../guest/client.ts";
 import { UserLimits } from "../http/rate-limit.ts";
 import { createApp } from "../http/server.ts";
 import { createImages } from "../images/images.ts";
-import { installKernel } from "../kernel/install.ts";
+import { refreshAgent } from "../kernel/install.ts";
 import { createKernels } from "../kernel/kernels.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { HostNetwork } from "../network/create.ts";
@@ -30,6 +30,7 @@ import { createStorage } from "../storage/create.ts";
 import { Store } from "../store/store.ts";
 import { TemplateBuilder } from "../templates/builder.ts";
 import { Templates } from "../templates/templates.ts";
+import { VmPool } from "../templates/vm-pool.ts";
 import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
@@ -44,8 +45,8 @@ export async function build(config: Config, log: Logger) {
   const store = new Store(`${dataDir}/state.db`, migrations);
   const storage = await createStorage(dataDir);
   const lohar = await loharPath(dataDir);
-  // A new agent needs a new initramfs; the kernel package itself is fetched only when it is not there yet.
-  await installKernel({ dataDir, lohar, progress: (text) => log.info({ text }, "kernel") });
+  // A new agent needs a new initramfs.
+  await refreshAgent({ dataDir, lohar, progress: (text) => log.info({ text }, "kernel") });
   const kernels = createKernels(dataDir);
   const { engine, choice } = await createEngine({
     engine: config.engine,
@@ -66,6 +67,14 @@ export async function build(config: Config, log: Logger) {
     createGuestClient({ host, port: GUEST.agentPort, token });
   const templateDeps = { engine, kernels, network, storage, config, log, connectGuest };
   const templates = new Templates(templateDeps, new TemplateBuilder(templateDeps));
+  const memory = new MemoryBudget(config.memoryBudgetMb);
+  // Waiting VMs are a luxury: at most half of the budget is in use when one more is prepared.
+  const pool = new VmPool(
+    templateDeps,
+    templates,
+    (mb) => memory.heldMb() + pool.heldMb() + mb < memory.budgetMb / 2,
+  );
+  memory.alsoHeldMb = () => pool.heldMb();
   const events = new EventLog(store, log);
   const metrics = new Metrics();
   const sandboxes = new SandboxService({
@@ -76,9 +85,10 @@ export async function build(config: Config, log: Logger) {
     storage,
     images: createImages(dataDir),
     templates,
+    pool,
     events,
     metrics,
-    memory: new MemoryBudget(config.memoryBudgetMb),
+    memory,
     wakes: new Semaphore(config.maxConcurrentWakes),
     log,
     config,
@@ -115,5 +125,5 @@ export async function build(config: Config, log: Logger) {
       }),
     ],
   });
-  return { app, store, network, templates, sandboxes, snapshots, events, storage, engine };
+  return { app, store, network, templates, pool, sandboxes, snapshots, events, storage, engine };
 }

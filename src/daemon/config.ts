@@ -16,6 +16,8 @@ export interface Config {
   maxConcurrentWakes: number;
   /** Namespaces kept ready. */
   networkPool: number;
+  /** VMs without owner that wait for a create. */
+  vmPool: number;
   /** Disk that templates may use together, MiB. */
   templateBudgetMb: number;
   /** Deadline for putting running sandboxes to cold at host shutdown, seconds. */
@@ -41,6 +43,7 @@ export const DEFAULTS: Config = {
   memoryBudgetMb: 0,
   maxConcurrentWakes: 8,
   networkPool: 8,
+  vmPool: 2,
   templateBudgetMb: 10240,
   shutdownDeadlineS: 90,
   logLevel: "info",

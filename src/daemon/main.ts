@@ -37,6 +37,9 @@ export async function runDaemon(config: Config): Promise<number> {
     JSON.stringify({ pid: process.pid, url: server.url, version: VERSION }),
   );
   log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
+  if (config.vmPool > 0) {
+    void sandboxes.prepare().catch((err) => log.warn({ err }, "the default template could not be prepared"));
+  }
   events.record({
     type: "daemon.started",
     meta: { version: VERSION, recovered_vms: recovered.adopted, listen: config.listen },
@@ -54,6 +57,7 @@ export async function runDaemon(config: Config): Promise<number> {
     const left = await freezeAll(sandboxes, config.shutdownDeadlineS * 1000, log);
     log.info({ left }, "sandboxes saved");
   }
+  await parts.pool.stop();
   for (const actor of sandboxes.registry.all()) actor.idle.clear();
   await network.stop();
   await events.stop();

@@ -102,6 +102,10 @@ export interface Engine {
   adopt(spec: VmSpec, process: VmmProcess): Promise<Vm | null>;
   /** Kills every process of `uid`: for recovery, when no pid was recorded yet. */
   killUid(uid: number): Promise<void>;
+  /** Kills every process whose uid is in `from`…`to` and not in `keep`: VMs that nobody remembers. */
+  killStrays(from: number, to: number, keep: Set<number>): Promise<void>;
+  /** Makes the agent of a VM without owner run what every sandbox runs first. The vCPUs must run. */
+  warmUp(spec: VmSpec): Promise<void>;
 }
 
 export class EngineError extends Error {

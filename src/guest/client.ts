@@ -1,6 +1,7 @@
 /** The Guest interface over pooled connections. */
 import { randomBytes } from "node:crypto";
 import { orAbort } from "../lib/abort.ts";
+import { Semaphore } from "../lib/semaphore.ts";
 import { Connection, protocolError } from "./connection.ts";
 import { execute, executeDetached } from "./exec.ts";
 import { listDirectory, readFileFrom, statPath, writeFileTo } from "./files.ts";
@@ -10,6 +11,8 @@ import { openTunnel } from "./tunnel.ts";
 
 /** Idle connections kept for the next request. */
 const MAX_IDLE = 4;
+/** Connections at a time, below the agent's own limit; further requests wait for one. */
+const MAX_OPEN = 400;
 const CONNECT_MS = 10_000;
 
 export interface GuestTarget {
@@ -25,6 +28,7 @@ export function createGuestClient(target: GuestTarget): Guest & { setToken(token
 
 export class GuestClient implements Guest {
   private idle: Connection[] = [];
+  private readonly places = new Semaphore(MAX_OPEN);
 
   constructor(private readonly target: GuestTarget) {}
 
@@ -158,8 +162,12 @@ export class GuestClient implements Guest {
     }, signal);
   }
 
-  /** Runs one request; a pooled connection that proves dead before it answered anything is replaced once. */
-  private async use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  /** Runs one request on a pooled or new connection. */
+  private use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.places.with(() => this.useOne(work, signal));
+  }
+
+  private async useOne<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     const connection = await orAbort(this.take(), signal);
     const stop = () => connection.close();

@@ -12,20 +12,42 @@ export interface InstallKernel {
   /** The agent's binary. */
   lohar: string;
   progress(text: string): void;
+  /** Package to use; default: the newest that apt knows. */
+  package?: string;
+}
+
+/**
+ * For the start of the daemon: the installed kernel with this agent. Asks apt for nothing, so that a server starts without
+ * network and package lists. Throws when no kernel is installed.
+ */
+export async function refreshAgent(options: InstallKernel): Promise<string> {
+  const manifest = `${options.dataDir}/kernel/current/manifest.json`;
+  const { package: name } = await readFile(manifest, "utf8").then(
+    (text) => JSON.parse(text) as { package: string },
+    () => {
+      throw new Error("no guest kernel is installed: run 'sudo bhatti host kernel'");
+    },
+  );
+  return installKernel({ ...options, package: name });
 }
 
 /**
  * Idempotent: the same kernel with the same agent is not built again. Version: `<release>-<8 hex of the agent>`. Older
  * versions stay for the sandboxes that were saved under them.
  */
-export async function installKernel({ dataDir, lohar, progress }: InstallKernel): Promise<string> {
+export async function installKernel({
+  dataDir,
+  lohar,
+  progress,
+  package: wanted,
+}: InstallKernel): Promise<string> {
   const root = `${dataDir}/kernel`;
   await mkdir(root, { recursive: true, mode: 0o711 });
   const agent = createHash("sha256")
     .update(await readFile(lohar))
     .digest("hex")
     .slice(0, 8);
-  const name = await newestPackage();
+  const name = wanted ?? (await newestPackage());
   const release = name.replace(/^linux-image-/, "");
   const version = `${release}-${agent}`;
   if (!existsSync(`${root}/${version}/manifest.json`)) {

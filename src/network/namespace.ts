@@ -1,70 +1,104 @@
-/** One sandbox's namespace: built without an owner, then plugged into the owner's bridge. */
-import { run } from "../lib/run.ts";
-import type { Names } from "./names.ts";
+/** A sandbox's namespace: built without an owner (for the pool), then given an address on an owner's bridge. */
+import { existsSync } from "node:fs";
+import { BRIDGE_MAC, macOf, type Names } from "./names.ts";
+import { NAMESPACE_SYSCTLS, namespaceRules } from "./namespace-rules.ts";
 import { GUEST, type SandboxNet } from "./network.ts";
-import { namespaceRules } from "./rules.ts";
+import { inNetns, ip, ipForce } from "./run.ts";
 
-/** `ip -batch`: one process for many commands. */
-export const ipBatch = (lines: string[], netns?: string): Promise<string> =>
-  run(["ip", ...(netns ? ["-n", netns] : []), "-batch", "-"], { stdin: `${lines.join("\n")}\n` });
+/** "veth" puts one end of a veth pair where the TAP would be (peer `guest0`), for tests without a VMM. */
+export type TapKind = "tap" | "veth";
 
-/** Namespace with TAP, veth and rules. Leaves nothing behind on failure. */
-export async function buildNamespace(n: Names, slot: number): Promise<void> {
-  const ns = n.netns(slot);
-  await removeNamespace(n, slot);
+/**
+ * Builds the namespace of `slot`: TAP owned by the slot's uid, rules, and a veth whose host end is down and on no bridge.
+ * Removes what is left of an earlier one first. On failure nothing is left.
+ */
+export async function buildNamespace(names: Names, slot: number, kind: TapKind): Promise<void> {
+  const netns = names.netns(slot);
+  if (existsSync(`/run/netns/${netns}`) || existsSync(`/sys/class/net/${names.veth(slot)}`)) {
+    await removeNamespace(names, slot);
+  }
   try {
-    await ipBatch([`netns add ${ns}`, `link add ${n.veth(slot)} type veth peer name eth0 netns ${ns}`]);
-    const rules = run(["ip", "netns", "exec", ns, "sh", "-c", SETTINGS], { stdin: namespaceRules(n) });
-    const links = ipBatch(
-      [
-        "link set lo up",
-        `tuntap add dev ${GUEST.tap} mode tap user ${n.uid(slot)} group ${n.uid(slot)}`,
-        `link set ${GUEST.tap} address ${GUEST.tapMac}`,
-        `addr add ${GUEST.gateway}/${GUEST.prefix} dev ${GUEST.tap}`,
-        `link set ${GUEST.tap} up`,
-        `neigh replace ${GUEST.address} lladdr ${GUEST.mac} dev ${GUEST.tap} nud permanent`,
-      ],
-      ns,
-    );
-    await Promise.all([rules, links]);
+    const veth = names.veth(slot);
+    await ip([
+      `netns add ${netns}`,
+      `link add ${veth} type veth peer name eth0 netns ${netns}`,
+      `link set ${veth} addrgenmode none`,
+    ]);
+    await inNetns(netns, insideScript(names.uid(slot), kind));
   } catch (error) {
-    await removeNamespace(n, slot);
+    await removeNamespace(names, slot);
     throw error;
   }
 }
 
-/** Rules first, forwarding last. `default` covers interfaces that come later. */
-const SETTINGS = `
-for f in all default; do echo 1 >/proc/sys/net/ipv6/conf/$f/disable_ipv6 2>/dev/null; done
-nft -f - && echo 1 >/proc/sys/net/ipv4/ip_forward`;
-
-/** Gives the namespace its routable address and plugs it into the bridge. */
-export async function plug(n: Names, net: SandboxNet, bridge: string): Promise<void> {
-  const veth = n.veth(net.slot);
+/**
+ * Gives the namespace its address and puts it on `bridge`. May be repeated, also under live connections; the caller opens
+ * the port in the rules.
+ */
+export async function joinBridge(names: Names, net: SandboxNet, bridge: string): Promise<void> {
+  const veth = names.veth(net.slot);
   await Promise.all([
-    ipBatch([`link set ${veth} master ${bridge}`, `link set ${veth} up`]),
-    ipBatch(
-      [
-        `addr replace ${net.address}/24 dev eth0`,
-        "link set eth0 up",
-        `route replace default via ${net.gateway}`,
-      ],
-      net.netns,
-    ),
+    ip([
+      `link set ${veth} master ${bridge}`,
+      `link set ${veth} up`,
+      // Without it the first packet waits for ARP, for seconds when a query is lost. The MAC follows from the address,
+      // so that an entry that outlives its sandbox is right for the next one.
+      `neighbour replace ${net.address} lladdr ${macOf(net.address)} dev ${bridge} nud permanent`,
+    ]),
+    ipIn(net.netns, [
+      `link set eth0 address ${macOf(net.address)}`,
+      `address replace ${net.address}/24 dev eth0`,
+      "link set eth0 up",
+      `route replace default via ${net.gateway}`,
+      // The gateway is who it is, whatever a sibling says.
+      `neighbour replace ${net.gateway} lladdr ${BRIDGE_MAC} dev eth0 nud permanent`,
+    ]),
   ]);
 }
 
-/** Removes namespace and veth; absent ones are fine. */
-export async function removeNamespace(n: Names, slot: number): Promise<void> {
-  await run(["ip", "link", "del", n.veth(slot)]).catch(() => {});
-  await run(["ip", "netns", "del", n.netns(slot)]).catch(() => {});
+/** Puts the current rules into a namespace that an earlier daemon built, under a running VMM. */
+export async function refreshRules(net: SandboxNet): Promise<void> {
+  await inNetns(net.netns, `nft -f - <<'END'\n${namespaceRules()}\nEND\n`);
 }
 
-/** Names of namespaces and links on the host. */
-export async function present(): Promise<{ netns: string[]; links: string[] }> {
-  const netns = (await run(["ip", "netns", "list"])).split("\n").map((line) => line.split(" ")[0]!);
-  const links = (JSON.parse((await run(["ip", "-j", "link"])) || "[]") as { ifname: string }[]).map(
-    (link) => link.ifname,
+/** Removes namespace and veth of each slot, there or not. Throws if one is still there afterwards. */
+export async function removeNamespace(names: Names, ...slots: number[]): Promise<void> {
+  if (slots.length === 0) return;
+  // The veth first: the kernel takes a namespace apart later, and the name of the host end must be free now.
+  await ipForce([
+    ...slots.map((slot) => `link delete ${names.veth(slot)}`),
+    ...slots.map((slot) => `netns delete ${names.netns(slot)}`),
+  ]);
+  const left = slots.filter(
+    (slot) =>
+      existsSync(`/run/netns/${names.netns(slot)}`) || existsSync(`/sys/class/net/${names.veth(slot)}`),
   );
-  return { netns: netns.filter(Boolean), links };
+  if (left.length > 0)
+    throw new Error(`could not remove network namespace ${names.netns(left[0] as number)}`);
+}
+
+const ipIn = (netns: string, lines: string[]): Promise<string> =>
+  inNetns(netns, `ip -batch - <<'END'\n${lines.join("\n")}\nEND\n`);
+
+function insideScript(uid: number, kind: TapKind): string {
+  const settings = Object.entries(NAMESPACE_SYSCTLS)
+    .map(([path, value]) => `[ ! -e /proc/sys/${path} ] || echo ${value} > /proc/sys/${path}`)
+    .join("\n");
+  const tap =
+    kind === "tap"
+      ? `tuntap add dev ${GUEST.tap} mode tap user ${uid} group ${uid}`
+      : `link add ${GUEST.tap} type veth peer name guest0`;
+  return `${settings}
+ip -batch - <<'END'
+link set lo up
+${tap}
+link set ${GUEST.tap} address ${GUEST.tapMac}
+link set ${GUEST.tap} up
+address add ${GUEST.gateway}/${GUEST.prefix} dev ${GUEST.tap}
+neighbour replace ${GUEST.address} lladdr ${GUEST.mac} dev ${GUEST.tap} nud permanent
+END
+nft -f - <<'END'
+${namespaceRules()}
+END
+`;
 }

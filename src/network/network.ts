@@ -37,7 +37,13 @@ export interface Network {
    */
   start(inUse: { owner: Owner; net: SandboxNet; name: string; live: boolean }[]): Promise<void>;
   /** Picks slot and address without touching the host, so that they can be journalled first. */
-  plan(owner: Owner): SandboxNet;
+  plan(owner: Owner, slot?: number): SandboxNet;
+  /** Takes a ready namespace for a VM that has no owner yet; null when none is ready. Its slot goes into `plan` later. */
+  borrow(): { slot: number; uid: number; netns: string } | null;
+  /** Removes a borrowed namespace that never got an owner. */
+  giveUp(slot: number): Promise<void>;
+  /** First and last uid that this network may give to a VMM. */
+  uids(): { from: number; to: number };
   /** Gives back a planned or attached network: namespace removed or recycled clean, address free, name gone from DNS. */
   release(owner: Owner, net: SandboxNet): Promise<void>;
   /** Makes the namespace of a plan ready for a VMM: from the pool when there is one. Idempotent (also for wakes). */

@@ -4,7 +4,7 @@
  */
 
 import type { Vm } from "../engine/engine.ts";
-import { badRequest, notFound } from "../http/errors.ts";
+import { AppError, badRequest, notFound } from "../http/errors.ts";
 import { orAbort } from "../lib/abort.ts";
 import type { Reservation } from "../storage/storage.ts";
 import type { GuestHandle, SandboxDeps } from "./deps.ts";
@@ -194,7 +194,14 @@ export class Actor {
     void vm.exited.then((exit) => {
       if (this.vm !== vm) return;
       this.vm = null;
-      for (const lease of this.held) lease.revoke.abort(notFound("sandbox is not running: its VM ended"));
+      const ended = new AppError(
+        "unavailable",
+        "the sandbox's VM ended during the request; the next one boots it",
+        {
+          retryAfter: 1,
+        },
+      );
+      for (const lease of this.held) lease.revoke.abort(ended);
       void this.run(() => crashed(this, exit));
     });
   }

@@ -1,6 +1,7 @@
 /** The moment a sandbox comes into being: caps, name, network plan, row and journal in one transaction. */
 import { AppError } from "../http/errors.ts";
 import { hex, newId } from "../lib/ids.ts";
+import type { WaitingVm } from "../templates/vm-pool.ts";
 import type { User } from "../users/user.ts";
 import type { SandboxDeps } from "./deps.ts";
 import type { SandboxRow } from "./rows.ts";
@@ -25,16 +26,16 @@ export interface Admitted {
 }
 
 /** Throws limit_reached (429) or bad_request (caps). Releases the network plan when the row cannot be written. */
-export function admit(deps: SandboxDeps, user: User, want: Admitted): SandboxRow {
+export function admit(deps: SandboxDeps, user: User, want: Admitted, waiting?: WaitingVm | null): SandboxRow {
   checkCaps(user, want);
   const owner = { userId: user.id, subnetIndex: user.subnetIndex };
-  const net = deps.network.plan(owner);
+  const net = deps.network.plan(owner, waiting?.slot);
   const now = new Date().toISOString();
   const row: SandboxRow = {
     id: newId(),
     name: want.name ?? `${want.namePrefix}-${hex(3)}`,
     created_by: user.id,
-    engine_id: newId(),
+    engine_id: waiting?.spec.id ?? newId(),
     status: "creating",
     reason: "created",
     image: want.image,

@@ -8,6 +8,7 @@ import type { Semaphore } from "../lib/semaphore.ts";
 import type { Network } from "../network/network.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Templates } from "../templates/templates.ts";
+import type { VmPool } from "../templates/vm-pool.ts";
 import type { MemoryBudget } from "./memory.ts";
 import type { SandboxRows } from "./rows.ts";
 
@@ -44,6 +45,7 @@ export interface SandboxDeps {
   storage: Storage;
   images: ImageSource;
   templates: Templates;
+  pool: VmPool;
   events: Events;
   metrics: SandboxMetrics;
   memory: MemoryBudget;

@@ -16,6 +16,9 @@ export class MemoryBudget {
   }
   readonly budgetMb: number;
 
+  /** Memory that others hold and give back by `evict`, MiB. */
+  alsoHeldMb: () => number = () => 0;
+
   heldMb(): number {
     let sum = 0;
     for (const mb of this.held.values()) sum += mb;
@@ -25,7 +28,7 @@ export class MemoryBudget {
   /** Takes `memoryMb` for `id`; makes room by evicting; throws memory_full when that does not help. */
   async reserve(id: string, memoryMb: number): Promise<void> {
     const need = memoryMb + OVERHEAD_MB;
-    while (!this.held.has(id) && this.heldMb() + need > this.budgetMb) {
+    while (!this.held.has(id) && this.heldMb() + this.alsoHeldMb() + need > this.budgetMb) {
       if (await this.evict()) continue;
       throw new AppError(
         "memory_full",

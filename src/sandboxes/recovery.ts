@@ -22,6 +22,8 @@ export interface Recovered {
 export async function recover(service: SandboxService): Promise<Recovered> {
   const { deps, registry } = service;
   const result: Recovered = { adopted: 0, cold: 0, lost: 0, undone: 0 };
+  const uids = deps.network.uids();
+  await deps.engine.killStrays(uids.from, uids.to, new Set(deps.rows.all().map((row) => row.uid)));
   const journal = new Map(deps.rows.journal().map((entry) => [entry.sandbox_id, entry]));
   for (const row of deps.rows.all()) {
     const actor = new Actor(deps, row);

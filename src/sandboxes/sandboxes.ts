@@ -78,11 +78,18 @@ export class SandboxService implements Sandboxes {
     let timings: Record<string, number> = {};
     const made = await this.claim(user, want.name, async () => {
       // The row comes first: a cap that is reached must not build a template.
-      const row = admit(deps, user, want);
+      const waiting = await deps.pool.take(shape);
+      let row: SandboxRow;
+      try {
+        row = admit(deps, user, want, waiting);
+      } catch (error) {
+        if (waiting) void deps.pool.discard(waiting);
+        throw error;
+      }
       return this.bringUp(row, async (actor) => {
         timings = await deps.templates.with(shape, async (clone) => {
           if (!clone) deps.rows.update(row, { created_from: "boot" });
-          return deps.wakes.with(() => create(actor, { clone, image: image.path, files }));
+          return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
         });
       });
     });
@@ -112,6 +119,21 @@ export class SandboxService implements Sandboxes {
     if (made.existing) throw conflict(`name "${want.name}" is already in use`);
     this.announce(user, made.actor, timings);
     return view(made.actor);
+  }
+
+  /** Makes template and waiting VMs of the default shape ahead of the first create. */
+  async prepare(): Promise<void> {
+    const { deps } = this;
+    const image = await deps.images.resolve("minimal").catch(() => null);
+    if (!image) return;
+    const shape = {
+      image: image.name,
+      imagePath: image.path,
+      imageDigest: image.digest,
+      vcpus: 1,
+      memoryMb: DEFAULT_MEMORY_MB,
+    };
+    if (await deps.templates.prepare(shape)) deps.pool.want(shape);
   }
 
   get(user: User, ref: string): SandboxView {
@@ -232,6 +254,7 @@ export class SandboxService implements Sandboxes {
 
   /** Stops the warm sandbox that has been idle longest; false when there is none. */
   async evictOne(): Promise<boolean> {
+    if (await this.deps.pool.shrink()) return true;
     const warm = this.registry
       .all()
       .filter((a) => a.thermal === "warm" && a.isFree() && a.row.keep_hot === 0 && !a.gone)

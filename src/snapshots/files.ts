@@ -6,8 +6,7 @@ import { chmod, lstat } from "node:fs/promises";
 export interface FileFacts {
   size: number;
   mtimeMs: number;
-  inode: number;
-  /** Absent until the background hash is done. */
+  /** Known of imported files. */
   sha256?: string;
 }
 
@@ -21,7 +20,7 @@ export async function seal(dir: string, kind: "memory" | "disk"): Promise<Record
     await chmod(`${dir}/${name}`, 0o400);
     const s = await lstat(`${dir}/${name}`);
     if (!s.isFile() || s.nlink !== 1) throw new Error(`${name} is not a plain file`);
-    facts[name] = { size: s.size, mtimeMs: s.mtimeMs, inode: s.ino };
+    facts[name] = { size: s.size, mtimeMs: s.mtimeMs };
   }
   return facts;
 }
@@ -34,15 +33,15 @@ export async function hashFile(path: string): Promise<string> {
 }
 
 /**
- * What is wrong with the files, for people; null when nothing is. A file that was touched since it was sealed is hashed
- * in full; an untouched one is trusted.
+ * What is wrong with the files, for people; null when nothing is. An untouched file is trusted; a touched one only when its
+ * hash is known and right: hashing gigabytes at every snapshot would cost more than it is worth.
  */
 export async function damage(dir: string, facts: Record<string, FileFacts>): Promise<string | null> {
   for (const [name, known] of Object.entries(facts)) {
     const s = await lstat(`${dir}/${name}`).catch(() => null);
     if (!s?.isFile()) return `${name} is missing`;
     if (s.size !== known.size) return `${name} is truncated`;
-    if (s.mtimeMs === known.mtimeMs && s.ino === known.inode) continue;
+    if (s.mtimeMs === known.mtimeMs) continue;
     if (!known.sha256 || (await hashFile(`${dir}/${name}`)) !== known.sha256) return `${name} was changed`;
   }
   return null;

@@ -1,5 +1,5 @@
 /** Named snapshots, forks and rollback over the sandboxes' transitions. */
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { EngineError } from "../engine/engine.ts";
 import { AppError, conflict, notFound } from "../http/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
@@ -13,10 +13,12 @@ import { rollback } from "../sandboxes/transitions/rollback.ts";
 import { view as sandboxView } from "../sandboxes/view.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
-import { damage, type FileFacts, hashFile, namesOf, seal } from "./files.ts";
+import { namesOf, seal } from "./files.ts";
+import { verify } from "./integrity.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView } from "./service.ts";
 import { exportSnapshot, importSnapshot } from "./transfer.ts";
+import { blankRow, plainView, rowOf } from "./views.ts";
 
 const MAX_FORKS = 100;
 
@@ -48,7 +50,6 @@ export class SnapshotService implements Snapshots {
         this.rows.delete(row.id);
       }
     }
-    const { readdir } = await import("node:fs/promises");
     for (const name of await readdir(this.root)) {
       if (!ready.has(name)) await rm(`${this.root}/${name}`, { recursive: true, force: true });
     }
@@ -102,7 +103,7 @@ export class SnapshotService implements Snapshots {
       if (this.sandboxes.registry.find(user.id, name)) throw conflict(`name "${name}" is already in use`);
     }
     this.roomFor(user, count);
-    const row = this.newRow(user, actor, `.fork-${hex(8)}`, false);
+    const row = rowOf(user, actor, `.fork-${hex(8)}`, false);
     const dir = this.dir(row);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     try {
@@ -134,7 +135,7 @@ export class SnapshotService implements Snapshots {
     const row = this.find(user, name);
     if (row.kind !== "memory") throw conflict(`snapshot "${name}" has no memory: resume it as a new sandbox`);
     return this.using(row, async () => {
-      await this.verify(row);
+      await verify(row, this.dir(row), this.sandboxes.deps.engine.fingerprint());
       const safety = await this.take(user, actor, `before-restore-${hex(3)}`, true);
       await actor.replace(() =>
         rollback(actor, {
@@ -158,7 +159,7 @@ export class SnapshotService implements Snapshots {
     const row = this.find(user, name);
     this.hold(row, 1);
     try {
-      await this.verify(row);
+      await verify(row, this.dir(row), this.sandboxes.deps.engine.fingerprint());
       return await exportSnapshot(row, this.dir(row), () => this.hold(row, -1), signal);
     } catch (error) {
       this.hold(row, -1);
@@ -207,7 +208,7 @@ export class SnapshotService implements Snapshots {
   /** A named snapshot of `actor`: row first, files, then ready. A half one is never visible. */
   private async take(user: User, actor: Actor, name: string, safety: boolean): Promise<SnapshotRow> {
     if (!safety) this.assertRoom(user, name);
-    const row = this.newRow(user, actor, name, safety);
+    const row = rowOf(user, actor, name, safety);
     this.rows.insert(row);
     const dir = this.dir(row);
     try {
@@ -230,7 +231,6 @@ export class SnapshotService implements Snapshots {
       this.rows.delete(row.id);
       throw error;
     }
-    void this.hashLater(row);
     this.event("snapshot.created", user, actor.row.id, {
       name,
       sandbox: actor.row.id,
@@ -259,7 +259,7 @@ export class SnapshotService implements Snapshots {
     name: string | undefined,
     prefix: string,
   ) {
-    if (how === "snapshot") await this.verify(row);
+    if (how === "snapshot") await verify(row, this.dir(row), this.sandboxes.deps.engine.fingerprint());
     if (name !== undefined && this.sandboxes.registry.find(user.id, name))
       throw conflict(`name "${name}" is already in use`);
     const { config, kernels } = this.sandboxes.deps;
@@ -300,40 +300,6 @@ export class SnapshotService implements Snapshots {
     };
   }
 
-  /** Refuses a snapshot that cannot be what it was. */
-  private async verify(row: SnapshotRow): Promise<void> {
-    const { deps } = this.sandboxes;
-    if (row.kind === "memory" && row.fingerprint !== deps.engine.fingerprint()) {
-      throw conflict(
-        `snapshot "${row.name}" was taken by another VMM version or on another CPU: its memory cannot be restored here`,
-        "export it and import it with --cold to keep its disk",
-      );
-    }
-    const wrong = await damage(this.dir(row), JSON.parse(row.files) as Record<string, FileFacts>);
-    if (wrong) throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: ${wrong}`);
-    if (row.kind === "memory" && (await hashFile(`${this.dir(row)}/state`)) !== row.state_sha256) {
-      throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: state was changed`);
-    }
-  }
-
-  /** Full hashes, so that a touched file can be told from a changed one; costs no caller time. */
-  private async hashLater(row: SnapshotRow): Promise<void> {
-    try {
-      const files = JSON.parse(row.files) as Record<string, FileFacts>;
-      for (const [name, facts] of Object.entries(files)) {
-        const child = Bun.spawn(["nice", "-n", "19", "sha256sum", `${this.dir(row)}/${name}`], {
-          stderr: "ignore",
-        });
-        const text = await new Response(child.stdout).text();
-        if ((await child.exited) === 0) facts.sha256 = text.replace(/^\\/, "").slice(0, 64);
-      }
-      if (this.rows.find(row.user_id, row.name)?.id === row.id)
-        this.rows.update(row, { files: JSON.stringify(files) });
-    } catch (err) {
-      this.sandboxes.deps.log.warn({ snapshot: row.id, err }, "snapshot could not be hashed");
-    }
-  }
-
   private find(user: User, name: string): SnapshotRow {
     const row = this.rows.find(user.id, name);
     if (row?.status !== "ready") throw notFound(`snapshot "${name}" not found`);
@@ -366,20 +332,6 @@ export class SnapshotService implements Snapshots {
     }
   }
 
-  private newRow(user: User, actor: Actor, name: string, safety: boolean): SnapshotRow {
-    return {
-      ...blankRow(user, name),
-      source_sandbox: actor.row.id,
-      safety: safety ? 1 : 0,
-      image: actor.row.image,
-      cpus: actor.row.cpus,
-      memory_mb: actor.row.memory_mb,
-      disk_size_mb: actor.row.disk_size_mb,
-      env: actor.row.env,
-      labels: actor.row.labels,
-    };
-  }
-
   private async using<T>(row: SnapshotRow, work: () => Promise<T>): Promise<T> {
     this.hold(row, 1);
     try {
@@ -406,49 +358,4 @@ export class SnapshotService implements Snapshots {
   private event(type: string, user: User, sandboxId: string, meta: Record<string, unknown>): void {
     this.sandboxes.deps.events.record({ type, userId: user.id, sandboxId, meta });
   }
-}
-
-function plainView(row: SnapshotRow): SnapshotView {
-  return {
-    id: row.id,
-    user_id: row.user_id,
-    name: row.name,
-    source_sandbox: row.source_sandbox,
-    size_mb: row.size_mb,
-    created_at: row.created_at,
-    image: row.image,
-    cpus: row.cpus,
-    memory_mb: row.memory_mb,
-    allocated_bytes: row.size_mb * 1048576,
-    exclusive_bytes: null,
-    kind: row.kind,
-    pause_ms: row.pause_ms,
-  };
-}
-
-function blankRow(user: User, name: string): SnapshotRow {
-  return {
-    id: newId(),
-    user_id: user.id,
-    name,
-    source_sandbox: "",
-    status: "creating",
-    kind: "memory",
-    safety: 0,
-    image: "",
-    cpus: 1,
-    memory_mb: 0,
-    disk_size_mb: 0,
-    env: "{}",
-    labels: "{}",
-    token: "",
-    agent_generation: 0,
-    kernel: "",
-    fingerprint: "",
-    state_sha256: "",
-    files: "{}",
-    size_mb: 0,
-    pause_ms: 0,
-    created_at: new Date().toISOString(),
-  };
 }

@@ -70,6 +70,8 @@ export class TemplateBuilder {
         if (configured) throw new Error("a template must not be configured");
         await settle(guest);
         guest.disconnect();
+        await engine.warmUp(spec);
+        await Bun.sleep(300);
         await vm.pause();
         await vm.saveState(`${into}/state`);
         await storage.clone(spec.memoryPath, `${into}/mem`);
@@ -90,8 +92,7 @@ export class TemplateBuilder {
   }
 }
 
-/** Warms what every create will run: a few calls, so that their pages and connections are part of the template. */
+/** Warms what every create will run: a few calls, so that their pages are part of the template. */
 async function settle(guest: Guest): Promise<void> {
   for (let i = 0; i < 3; i++) await guest.ready(10_000);
-  await Bun.sleep(300);
 }

@@ -1,257 +1,209 @@
 package agent
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"bhatti/lohar/internal/proto"
-	"golang.org/x/sys/unix"
 )
 
-// Error codes of the protocol.
-const (
-	codeUnauthorized  = "unauthorized"
-	codeNotConfigured = "not_configured"
-	codeBusy          = "busy"
-	codeBadRequest    = "bad_request"
-	codeNotFound      = "not_found"
-	codePermission    = "permission"
-	codeNotDir        = "not_a_directory"
-	codeIsDir         = "is_a_directory"
-	codeTooLarge      = "too_large"
-	codeNoSpace       = "no_space"
-	codeExecNotFound  = "exec_not_found"
-	codeExecNotExec   = "exec_not_executable"
-	codeTimeout       = "timeout"
-	codeRefused       = "connection_refused"
-	codeIO            = "io"
-	codeInternal      = "internal"
-	codeStale         = "stale_generation"
-)
-
-// opError carries a code to the host.
-type opError struct{ code, message string }
-
-func (e *opError) Error() string { return e.message }
-
-func failf(code, format string, args ...any) error {
-	return &opError{code, fmt.Sprintf(format, args...)}
-}
-
-// codeOf maps errors of the system.
-func codeOf(err error) string {
-	var op *opError
-	switch {
-	case errors.As(err, &op):
-		return op.code
-	case errors.Is(err, os.ErrNotExist):
-		return codeNotFound
-	case errors.Is(err, os.ErrPermission), errors.Is(err, unix.EROFS):
-		return codePermission
-	case errors.Is(err, unix.ENOTDIR):
-		return codeNotDir
-	case errors.Is(err, unix.EISDIR):
-		return codeIsDir
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return codeNoSpace
-	case errors.Is(err, unix.ECONNREFUSED):
-		return codeRefused
-	case errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ELOOP):
-		return codeBadRequest
-	}
-	return codeIO
-}
-
-type frame struct {
-	kind    byte
-	payload []byte
-}
-
-// conn is one control connection: requests one after the other.
+// conn is one connection of the host. A reader goroutine turns bytes into frames; the goroutine of run serves one
+// request after the other.
 type conn struct {
-	s      *Server
-	c      net.Conn
-	wmu    sync.Mutex
-	hijack bool
-	// frames delivers what the one reader of the connection reads; closed when the peer is gone.
-	frames chan frame
-	done   chan struct{}
+	s  *Server
+	nc net.Conn
+
+	frames chan proto.Frame // unbuffered: what nobody takes stays in the socket (back-pressure)
+	gone   chan struct{}    // closed by the reader at its end, after readErr was set
+	done   chan struct{}    // closed at the end of run
+	// readErr is why the reader ended.
+	readErr error
+
+	wmu sync.Mutex
 }
 
-func newConn(s *Server, c net.Conn) *conn {
-	return &conn{s: s, c: c, frames: make(chan frame), done: make(chan struct{})}
+func newConn(s *Server, nc net.Conn) *conn {
+	return &conn{s: s, nc: nc, frames: make(chan proto.Frame), gone: make(chan struct{}), done: make(chan struct{})}
 }
 
-// readLoop is the only reader after HELLO, so that no request can swallow a frame of the next one.
-func (c *conn) readLoop() {
-	defer close(c.frames)
-	for {
-		kind, payload, err := proto.Read(c.c)
-		if err != nil {
-			if errors.Is(err, proto.ErrSize) {
-				c.fail(codeBadRequest, err.Error())
-			}
-			return
-		}
-		select {
-		case c.frames <- frame{kind, payload}:
-		case <-c.done:
-			return
-		}
-	}
-}
-
-func (c *conn) send(kind byte, payload []byte) error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	return proto.Write(c.c, kind, payload)
-}
-
-func (c *conn) sendJSON(kind byte, v any) error {
-	payload, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return c.send(kind, payload)
-}
-
-func (c *conn) fail(code, message string) {
-	_ = c.sendJSON(proto.Error, map[string]string{"code": code, "message": message})
-}
-
-func (c *conn) serve() {
-	if !c.hello() {
+// run serves the connection to its end.
+func (c *conn) run() {
+	defer c.s.remove(c)
+	defer c.nc.Close()
+	defer close(c.done)
+	r := bufio.NewReaderSize(c.nc, 4096)
+	if err := c.hello(r); err != nil {
+		c.sendError(err)
+		c.linger()
 		return
 	}
-	defer close(c.done)
-	go c.readLoop()
-	for f := range c.frames {
-		switch f.kind {
-		case proto.Request:
-			if !c.request(f.payload) {
-				return
-			}
-		case proto.Stdin, proto.StdinEOF, proto.Signal:
-			// Of a request that has ended already.
-		default:
-			c.fail(codeBadRequest, "request expected")
-			return
-		}
+	go c.read(r)
+	err := c.serve()
+	var broken *protocolError
+	if errors.As(err, &broken) {
+		c.sendError(fail("bad_request", broken.message))
+		c.linger()
 	}
 }
 
-func (c *conn) hello() bool {
-	_ = c.c.SetReadDeadline(time.Now().Add(5 * time.Second))
-	kind, payload, err := proto.Read(c.c)
-	if err != nil || kind != proto.Hello {
-		c.fail(codeBadRequest, "hello expected")
-		return false
+// hello reads and answers the first frame.
+func (c *conn) hello(r *bufio.Reader) error {
+	_ = c.nc.SetReadDeadline(time.Now().Add(helloTimeout))
+	f, err := proto.Read(r)
+	if err != nil {
+		var ne net.Error
+		if errors.As(err, &ne) && ne.Timeout() {
+			return fail("timeout", "no HELLO within 5 s")
+		}
+		return fail("bad_request", err.Error())
 	}
-	_ = c.c.SetReadDeadline(time.Time{})
-	var hello struct {
+	if f.Type != proto.Hello {
+		return fail("unauthorized", "HELLO must come first")
+	}
+	var h struct {
 		V     int    `json:"v"`
 		Token string `json:"token"`
 	}
-	if json.Unmarshal(payload, &hello) != nil || hello.V != proto.Version {
-		c.fail(codeBadRequest, "protocol version 2 expected")
-		return false
+	if json.Unmarshal(f.Payload, &h) != nil {
+		return fail("bad_request", "HELLO is not JSON")
 	}
-	if !c.s.authorized(hello.Token) {
-		c.fail(codeUnauthorized, "wrong token")
-		return false
+	if h.V != proto.Version {
+		return fail("bad_request", fmt.Sprintf("protocol version %d is not spoken, only %d", h.V, proto.Version))
 	}
-	c.s.mu.Lock()
-	welcome := map[string]any{"v": proto.Version, "agent": Version, "configured": c.s.configured, "generation": c.s.generation}
-	c.s.mu.Unlock()
-	return c.sendJSON(proto.Welcome, welcome) == nil
+	if !c.s.authorised(h.Token) {
+		return fail("unauthorized", "wrong token")
+	}
+	_ = c.nc.SetReadDeadline(time.Time{})
+	configured, failed, generation := c.s.state()
+	return c.sendJSON(proto.Welcome, map[string]any{
+		"v": proto.Version, "agent": c.s.Version, "configured": configured && !failed, "generation": generation,
+	})
 }
 
-// request serves one request; false ends the connection.
-func (c *conn) request(payload []byte) (goOn bool) {
+// read delivers frames until the connection ends or breaks the rules.
+func (c *conn) read(r *bufio.Reader) {
+	defer close(c.gone)
+	for {
+		f, err := proto.Read(r)
+		if err == nil && f.Type == proto.Hello {
+			err = proto.ErrType
+		}
+		if err != nil {
+			if errors.Is(err, proto.ErrLength) || errors.Is(err, proto.ErrType) {
+				err = &protocolError{err.Error()}
+			}
+			c.readErr = err
+			return
+		}
+		if !c.deliver(f) {
+			c.readErr = errCancelled
+			return
+		}
+	}
+}
+
+// deliver hands f to the request in progress. While nobody takes it, it watches for the end of the connection, which
+// would otherwise hide behind unread data.
+func (c *conn) deliver(f proto.Frame) bool {
+	select {
+	case c.frames <- f:
+		return true
+	case <-c.done:
+		return false
+	default:
+	}
+	t := time.NewTicker(250 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case c.frames <- f:
+			return true
+		case <-c.done:
+			return false
+		case <-t.C:
+			if hungUp(c.nc) {
+				return false
+			}
+		}
+	}
+}
+
+// serve handles requests until the connection ends; a *protocolError is left to be told to the host.
+func (c *conn) serve() error {
+	var late func(proto.Type) bool
+	for {
+		select {
+		case <-c.gone:
+			return c.readErr
+		case f := <-c.frames:
+			if f.Type != proto.Request {
+				// Frames of the last request that were under way when it ended.
+				if late != nil && late(f.Type) {
+					continue
+				}
+				return &protocolError{"frame is not allowed in this state"}
+			}
+			op, served, err := c.request(f.Payload)
+			if op.late != nil {
+				late = either(late, op.late)
+			}
+			if err != nil || served && op.tunnel {
+				return err
+			}
+		}
+	}
+}
+
+// request serves one REQUEST up to its RESULT (served) or ERROR. It returns an error when the connection cannot go on.
+func (c *conn) request(payload []byte) (op operation, served bool, err error) {
 	var head struct {
 		Op  string `json:"op"`
 		Now int64  `json:"now"`
 	}
-	if err := json.Unmarshal(payload, &head); err != nil {
-		c.fail(codeBadRequest, "request is not JSON")
-		return false
+	if json.Unmarshal(payload, &head) != nil {
+		return op, false, c.sendError(fail("bad_request", "REQUEST is not a JSON object with op and now"))
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			c.fail(codeInternal, fmt.Sprint("agent fault: ", r))
-			goOn = false
-		}
-	}()
 	op, known := operations[head.Op]
 	if !known {
-		c.fail(codeBadRequest, "unknown op "+head.Op)
-		return true
+		return op, false, c.sendError(fail("bad_request", "unknown op"))
 	}
-	c.s.mu.Lock()
-	configured := c.s.configured
-	c.s.mu.Unlock()
-	if !configured && head.Op != "ping" && head.Op != "configure" {
-		c.fail(codeNotConfigured, "the agent is not configured yet")
-		return true
+	if err := c.s.admit(op); err != nil {
+		return op, false, c.sendError(err)
 	}
-	if c.s.inGuest && head.Now > 0 {
-		stepClock(head.Now)
+	if err := c.s.stepClock(head.Now); err != nil {
+		return op, false, c.sendError(err)
 	}
-	if !op.passive {
-		done := c.s.work.begin()
-		defer done()
+	if op.work {
+		c.s.activity.begin()
+		defer c.s.activity.end()
 	}
-	result, err := op.run(c, payload)
-	if errors.Is(err, errGone) {
-		return false
+	result, err := c.guarded(op, payload)
+	var broken *protocolError
+	switch {
+	case err == errCancelled, errors.As(err, &broken):
+		return op, false, err
+	case err != nil:
+		return op, false, c.sendError(err)
+	case op.tunnel:
+		return op, true, nil // it has sent its RESULT itself
 	}
-	if err != nil {
-		c.fail(codeOf(err), err.Error())
-		return !c.hijack && !op.stream
-	}
-	if c.hijack {
-		return false
-	}
-	if result == nil {
-		result = struct{}{}
-	}
-	return c.sendJSON(proto.Result, result) == nil
+	return op, true, c.sendJSON(proto.Result, result)
 }
 
-// errGone: the peer left in the middle of a request.
-var errGone = errors.New("peer gone")
-
-type operation struct {
-	run func(c *conn, payload []byte) (any, error)
-	// passive operations are not work: they do not count as activity.
-	passive bool
-	// stream operations end the connection on error: frames of the peer may still be under way.
-	stream bool
-}
-
-var operations map[string]operation
-
-func init() {
-	operations = map[string]operation{
-		"ping":          {run: func(*conn, []byte) (any, error) { return nil, nil }, passive: true},
-		"configure":     {run: configure},
-		"exec":          {run: execute},
-		"exec.detach":   {run: detach},
-		"file.read":     {run: readFile},
-		"file.write":    {run: writeFile, stream: true},
-		"file.stat":     {run: statFile},
-		"file.list":     {run: listFiles},
-		"activity":      {run: reportActivity, passive: true},
-		"ports":         {run: listPorts, passive: true},
-		"sync":          {run: func(*conn, []byte) (any, error) { unix.Sync(); return nil, nil }, passive: true},
-		"forward":       {run: forward},
-		"prepare_clone": {run: prepareClone, passive: true},
-		"resume_source": {run: resumeSource, passive: true},
-		"poweroff":      {run: powerOff},
-	}
+// guarded runs the handler and turns a panic into an error: a bug in one request must not end PID 1.
+func (c *conn) guarded(op operation, payload []byte) (result any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.Log(fmt.Sprintf("panic: %v\n%s", p, debug.Stack()))
+			result, err = nil, fail("internal", "the agent failed on this request")
+		}
+	}()
+	result, err = op.handle(c, payload)
+	return result, fromOS(err)
 }

@@ -1,50 +1,101 @@
 package agent
 
 import (
-	"encoding/json"
 	"os"
-	"path/filepath"
+	"syscall"
 
+	"bhatti/lohar/internal/proc"
 	"golang.org/x/sys/unix"
 )
 
-// detach starts a command that outlives its request; its output goes to a file of the user.
-func detach(c *conn, payload []byte) (any, error) {
-	var r execRequest
-	if err := json.Unmarshal(payload, &r); err != nil {
-		return nil, failf(codeBadRequest, "%v", err)
+type detachRequest struct {
+	command
+	OutputFile string `json:"output_file"`
+}
+
+// detach starts a command that outlives the connection.
+func detach(c *conn, r *detachRequest) (any, error) {
+	if err := checkPath(r.OutputFile); err != nil {
+		return nil, err
 	}
-	if !filepath.IsAbs(r.Output) {
-		return nil, failf(codeBadRequest, "output_file must be absolute")
-	}
-	cmd, err := c.s.command(r.Argv, r.Env, r.Cwd, r.uid())
+	spec, err := c.s.spec(&r.command)
 	if err != nil {
 		return nil, err
 	}
-	out, err := os.OpenFile(r.Output, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	p, err := c.s.background(spec, r.OutputFile, false)
 	if err != nil {
 		return nil, err
+	}
+	a := &c.s.activity
+	a.change(func() { a.detached++ })
+	go func() {
+		<-p.Done
+		a.change(func() { a.detached-- })
+	}()
+	return map[string]int{"pid": p.Pid}, nil
+}
+
+// background spawns spec in a session of its own with its output in path. The file is opened with the rights of the
+// command's user (asRoot: with ours, then given to that user): a job cannot reach through the agent.
+func (s *Server) background(spec proc.Spec, path string, asRoot bool) (*proc.Process, error) {
+	var out *os.File
+	opener := spec.User
+	if asRoot {
+		opener = nil
+	}
+	err := proc.As(opener, func() (err error) {
+		out, err = openOutput(path)
+		return err
+	})
+	if err != nil {
+		return nil, fromOS(err)
 	}
 	defer out.Close()
-	if info, err := out.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, failf(codeBadRequest, "output_file is not a regular file")
+	if asRoot && spec.User != nil {
+		_ = out.Chown(int(spec.User.UID), int(spec.User.GID))
 	}
-	if c.s.inGuest {
-		user := lookup(r.uid())
-		if err := out.Chown(int(user.uid), int(user.gid)); err != nil {
-			return nil, err
-		}
-	}
-	null, err := os.Open("/dev/null")
+	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
 	}
 	defer null.Close()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, out, out
-	if err := start(cmd); err != nil {
-		return nil, startError(r.Argv[0], err)
+	spec.Setsid = true
+	spec.Files = [3]uintptr{null.Fd(), out.Fd(), out.Fd()}
+	p, err := s.table.Spawn(spec)
+	if err != nil {
+		return nil, spawnError(spec.Argv[0], err)
 	}
-	done := c.s.work.count(&c.s.work.detached)
-	go func() { wait(cmd); done() }()
-	return map[string]int{"pid": cmd.Process.Pid}, nil
+	return p, nil
+}
+
+// openOutput creates or empties a regular file (or opens /dev/null).
+func openOutput(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o644)
+	if err == syscall.ENXIO {
+		return nil, fail("bad_request", path+" is a pipe or socket")
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
+	if !regular && path != os.DevNull {
+		unix.Close(fd)
+		return nil, fail("bad_request", path+" is not a regular file")
+	}
+	if regular {
+		err = unix.Ftruncate(fd, 0)
+	}
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }

@@ -3,161 +3,182 @@ package agent
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
-	"sync"
 	"syscall"
 	"time"
 
+	"bhatti/lohar/internal/proc"
 	"bhatti/lohar/internal/proto"
-	"golang.org/x/sys/unix"
 )
 
-// drainGrace is how long output of background grandchildren is still read after the command itself has ended.
+// drainGrace is how long output is awaited after the command ended while a background descendant holds the pipe.
 const drainGrace = 200 * time.Millisecond
 
 type execRequest struct {
-	Argv      []string          `json:"argv"`
-	Env       map[string]string `json:"env"`
-	Cwd       string            `json:"cwd"`
-	UID       *int              `json:"uid"`
-	TimeoutMs int64             `json:"timeout_ms"`
-	Stdin     bool              `json:"stdin"`
-	Output    string            `json:"output_file"`
+	command
+	TimeoutMS int64 `json:"timeout_ms"`
+	Stdin     bool  `json:"stdin"`
 }
 
-func (r *execRequest) uid() int {
-	if r.UID == nil {
-		return 1000
-	}
-	return *r.UID
+type execResult struct {
+	ExitCode int    `json:"exit_code"`
+	Signal   string `json:"signal,omitempty"`
+	TimedOut bool   `json:"timed_out"`
 }
 
-func execute(c *conn, payload []byte) (any, error) {
-	var r execRequest
-	if err := json.Unmarshal(payload, &r); err != nil {
-		return nil, failf(codeBadRequest, "%v", err)
+// exec runs a command to its end. Its process group dies when the connection does, or at the timeout.
+func exec(c *conn, r *execRequest) (any, error) {
+	if r.TimeoutMS < 0 || r.TimeoutMS > int64(365*24*time.Hour/time.Millisecond) {
+		return nil, fail("bad_request", "timeout_ms must be between 0 and a year")
 	}
-	cmd, err := c.s.command(r.Argv, r.Env, r.Cwd, r.uid())
+	spec, err := c.s.spec(&r.command)
 	if err != nil {
 		return nil, err
 	}
-	defer c.s.work.count(&c.s.work.execs)()
-	return run(c, cmd, &r)
-}
-
-func run(c *conn, cmd *exec.Cmd, r *execRequest) (any, error) {
-	pipes, err := openPipes(r.Stdin)
+	io, err := openStreams(r.Stdin)
 	if err != nil {
 		return nil, err
 	}
-	defer pipes.close()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.childIn, pipes.childOut, pipes.childErr
-	if err := start(cmd); err != nil {
-		return nil, startError(r.Argv[0], err)
+	defer io.close()
+	spec.Files = io.child()
+	p, err := c.s.table.Spawn(spec)
+	io.closeChild()
+	if err != nil {
+		return nil, spawnError(r.Argv[0], err)
 	}
-	pipes.closeChild()
-	pid := cmd.Process.Pid
-	kill := func(sig syscall.Signal) { _ = syscall.Kill(-pid, sig) }
-	if err := c.sendJSON(proto.Started, map[string]int{"pid": pid}); err != nil {
-		kill(syscall.SIGKILL)
+	c.s.activity.change(func() { c.s.activity.execs++ })
+	defer c.s.activity.change(func() { c.s.activity.execs-- })
+	if err := c.sendJSON(proto.Started, map[string]int{"pid": p.Pid}); err != nil {
+		_ = p.SignalGroup(syscall.SIGKILL)
+		return nil, err
 	}
-
-	exited := make(chan struct{})
-	go func() { wait(cmd); close(exited) }()
-	var readers sync.WaitGroup
-	readers.Add(2)
-	pump := func(f *os.File, kind byte) {
-		defer readers.Done()
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := f.Read(buf)
-			if n > 0 && c.send(kind, buf[:n]) != nil {
-				kill(syscall.SIGKILL)
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
-	}
-	go pump(pipes.out, proto.Stdout)
-	go pump(pipes.err, proto.Stderr)
-	drained := make(chan struct{})
-	go func() { readers.Wait(); close(drained) }()
-
-	timedOut, gone := attend(c, r, pipes.in, exited, kill)
-	if gone {
-		kill(syscall.SIGKILL)
-		<-exited
-		return nil, errGone
-	}
-	select {
-	case <-drained:
-	case <-time.After(drainGrace):
-		// A daemon keeps the pipe. It may live on; its output has no reader any more.
-		pipes.out.Close()
-		pipes.err.Close()
-		<-drained
-	}
-	result := map[string]any{"exit_code": 0, "timed_out": timedOut}
-	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if status.Signaled() {
-		result["exit_code"] = 128 + int(status.Signal())
-		result["signal"] = unix.SignalName(status.Signal())[3:]
-	} else {
-		result["exit_code"] = status.ExitStatus()
-	}
-	return result, nil
+	return c.attend(p, io, time.Duration(r.TimeoutMS)*time.Millisecond)
 }
 
-// attend serves the host's frames until the command ends; it reports a passed timeout and a peer that left.
-func attend(c *conn, r *execRequest, stdin *os.File, exited <-chan struct{}, kill func(syscall.Signal)) (timedOut, gone bool) {
-	var deadline <-chan time.Time
-	if r.TimeoutMs > 0 {
-		t := time.NewTimer(time.Duration(r.TimeoutMs) * time.Millisecond)
+// attend serves a running command: input and signals in, output out, until it has ended and its output is drained.
+func (c *conn) attend(p *proc.Process, io *streams, timeout time.Duration) (any, error) {
+	var alarm <-chan time.Time
+	if timeout > 0 {
+		t := time.NewTimer(timeout)
 		defer t.Stop()
-		deadline = t.C
+		alarm = t.C
 	}
-	watch := time.NewTicker(time.Second)
-	defer watch.Stop()
-	input := newInput(stdin)
-	defer input.close()
-	frames := c.frames
-	for {
-		in := frames
-		if input.full() {
-			in = nil // back-pressure: the child does not read
+	stdin := newFeeder(io.stdin)
+	defer stdin.stop()
+	pumps := io.pump(c)
+	exited, timedOut := p.Done, false
+	for pumps != nil || exited != nil {
+		frames := c.frames
+		if stdin.full() {
+			frames = nil // the command does not read: nor do we
 		}
 		select {
 		case <-exited:
-			return timedOut, false
-		case <-deadline:
-			timedOut, deadline = true, nil
-			kill(syscall.SIGKILL)
-		case <-input.drained:
-		case <-watch.C:
-			if in == nil && !established(c.c) {
-				return timedOut, true
+			exited = nil
+			io.drain(drainGrace)
+		case <-pumps:
+			pumps = nil
+		case <-alarm:
+			timedOut, alarm = exited != nil, nil
+			if timedOut {
+				_ = p.SignalGroup(syscall.SIGKILL)
 			}
-		case f, ok := <-in:
-			if !ok {
-				return timedOut, true
+		case stdin.queue() <- stdin.pending:
+			stdin.pending = nil
+		case f := <-frames:
+			if err := c.input(p, stdin, f, exited != nil); err != nil {
+				_ = p.SignalGroup(syscall.SIGKILL)
+				return nil, err
 			}
-			switch f.kind {
-			case proto.Stdin:
-				input.write(f.payload)
-			case proto.StdinEOF:
-				input.end()
-			case proto.Signal:
-				var s struct {
-					Signal string `json:"signal"`
-				}
-				if json.Unmarshal(f.payload, &s) == nil {
-					if sig := unix.SignalNum("SIG" + s.Signal); sig != 0 {
-						kill(sig)
-					}
-				}
+		case <-c.gone:
+			_ = p.SignalGroup(syscall.SIGKILL)
+			return nil, c.lost()
+		}
+	}
+	code, sig := p.ExitCode()
+	return execResult{code, sig, timedOut}, nil
+}
+
+// input handles one frame of the host during an exec.
+func (c *conn) input(p *proc.Process, stdin *feeder, f proto.Frame, running bool) error {
+	switch f.Type {
+	case proto.Stdin:
+		switch {
+		case stdin.file == nil: // the rest of an earlier command's input
+		case stdin.ended:
+			return &protocolError{"STDIN after its end"}
+		default:
+			stdin.pending = f.Payload
+		}
+	case proto.StdinEOF:
+		stdin.end()
+	case proto.Signal:
+		var s struct {
+			Signal string `json:"signal"`
+		}
+		if json.Unmarshal(f.Payload, &s) != nil {
+			return &protocolError{"SIGNAL is not JSON"}
+		}
+		sig := proc.ParseSignal(s.Signal)
+		if sig == 0 {
+			return &protocolError{"unknown signal"}
+		}
+		if running {
+			_ = p.SignalGroup(sig)
+		}
+	default:
+		return &protocolError{"frame is not allowed during exec"}
+	}
+	return nil
+}
+
+// feeder writes stdin from a goroutine of its own, so that a command that does not read blocks nothing else.
+type feeder struct {
+	file    *os.File // nil = no stdin
+	work    chan []byte
+	pending []byte // taken from the connection, not yet by the goroutine
+	ended   bool
+}
+
+func newFeeder(file *os.File) *feeder {
+	f := &feeder{file: file, work: make(chan []byte)}
+	if file == nil {
+		return f
+	}
+	go func() {
+		broken := false
+		for b := range f.work {
+			if !broken {
+				_, err := file.Write(b)
+				broken = err != nil // nobody reads any more: the rest is dropped, as a shell's pipe would
 			}
 		}
+		file.Close()
+	}()
+	return f
+}
+
+func (f *feeder) full() bool { return f.pending != nil }
+
+// queue is the way to the goroutine, nil while there is nothing to hand over.
+func (f *feeder) queue() chan<- []byte {
+	if f.pending == nil {
+		return nil
+	}
+	return f.work
+}
+
+// end closes stdin behind what was written.
+func (f *feeder) end() {
+	if !f.ended {
+		f.ended = true
+		close(f.work)
+	}
+}
+
+// stop ends the goroutine even in the middle of a write.
+func (f *feeder) stop() {
+	f.end()
+	if f.file != nil {
+		f.file.Close()
 	}
 }

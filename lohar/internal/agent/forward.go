@@ -1,111 +1,126 @@
 package agent
 
 import (
-	"bufio"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
+	"errors"
 	"net"
-	"os"
+	"net/netip"
 	"strconv"
-	"strings"
+	"syscall"
 	"time"
 
 	"bhatti/lohar/internal/proto"
 )
 
+type forwardRequest struct {
+	Port uint16 `json:"port"`
+	Host string `json:"host"`
+}
+
+const dialTimeout = 5 * time.Second
+
 // forward turns the connection into a tunnel to a TCP port of the guest.
-func forward(c *conn, payload []byte) (any, error) {
-	var r struct {
-		Port int    `json:"port"`
-		Host string `json:"host"`
-	}
-	if err := json.Unmarshal(payload, &r); err != nil || r.Port < 1 || r.Port > 65535 {
-		return nil, failf(codeBadRequest, "port must be 1 to 65535")
-	}
-	if r.Host == "" {
-		r.Host = "127.0.0.1"
-	}
-	target, err := net.DialTimeout("tcp", net.JoinHostPort(r.Host, strconv.Itoa(r.Port)), 10*time.Second)
+func forward(c *conn, r *forwardRequest) (any, error) {
+	target, err := dialLocal(r.Host, r.Port)
 	if err != nil {
 		return nil, err
 	}
 	defer target.Close()
-	if c.sendJSON(proto.Result, struct{}{}) != nil {
-		return nil, errGone
+	if err := c.sendJSON(proto.Result, empty{}); err != nil {
+		return nil, err
 	}
-	c.hijack = true
-	out := make(chan struct{})
-	go func() {
-		defer close(out)
-		_, err := c.copyOut(target)
-		if err != nil || c.send(proto.End, nil) != nil {
-			c.c.Close()
+	toHost := make(chan error, 1)
+	go func() { toHost <- tunnelOut(c, target) }()
+	toGuest := make(chan error, 1)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { toGuest <- tunnelIn(c, target, stop) }()
+	for open := 2; open > 0; open-- {
+		var err error
+		select {
+		case err = <-toHost:
+		case err = <-toGuest:
+		case <-c.gone:
+			err = c.lost()
 		}
-	}()
-	for f := range c.frames {
-		if f.kind == proto.End {
-			if tcp, ok := target.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite()
+		if err != nil {
+			target.Close()
+			if err == errCancelled { // either side broke: the other one learns it by the end of its connection
+				c.nc.Close()
 			}
-			continue
-		}
-		if f.kind != proto.Data {
-			break
-		}
-		if _, err := target.Write(f.payload); err != nil {
-			break
+			return nil, err
 		}
 	}
-	target.Close()
-	<-out
+	c.linger()
 	return nil, nil
 }
 
-// listPorts reads the listening TCP sockets from /proc.
-func listPorts(_ *conn, _ []byte) (any, error) {
-	type port struct {
-		Port    int    `json:"port"`
-		Address string `json:"address"`
+// tunnelOut carries the service's bytes to the host up to its half-close.
+func tunnelOut(c *conn, target *net.TCPConn) error {
+	w := &dataWriter{c: c, left: -1}
+	if err := w.copyFrom(target); err != nil {
+		return errCancelled
 	}
-	found := map[int]string{}
-	for _, path := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		f, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		for s := bufio.NewScanner(f); s.Scan(); {
-			parts := strings.Fields(s.Text())
-			const listening = "0A"
-			if len(parts) < 4 || parts[3] != listening {
-				continue
-			}
-			address, hexPort, _ := strings.Cut(parts[1], ":")
-			n, err := strconv.ParseInt(hexPort, 16, 32)
-			if err != nil || n == 1024 {
-				continue
-			}
-			if _, seen := found[int(n)]; !seen {
-				found[int(n)] = readable(address)
-			}
-		}
-		f.Close()
-	}
-	ports := []port{}
-	for n, a := range found {
-		ports = append(ports, port{n, a})
-	}
-	return map[string]any{"ports": ports}, nil
+	return c.send(proto.End, nil)
 }
 
-// readable turns the kernel's little-endian hex words into an address.
-func readable(s string) string {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b)%4 != 0 {
-		return s
+// tunnelIn carries the host's bytes to the service up to END.
+func tunnelIn(c *conn, target *net.TCPConn, stop <-chan struct{}) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-c.gone:
+			return c.lost()
+		case f := <-c.frames:
+			switch f.Type {
+			case proto.Data:
+				if _, err := target.Write(f.Payload); err != nil {
+					return errCancelled
+				}
+			case proto.End:
+				if err := target.CloseWrite(); err != nil {
+					return errCancelled
+				}
+				return nil
+			default:
+				return &protocolError{"frame is not allowed in a tunnel"}
+			}
+		}
 	}
-	for i := 0; i < len(b); i += 4 {
-		b[i], b[i+1], b[i+2], b[i+3] = b[i+3], b[i+2], b[i+1], b[i]
+}
+
+// dialLocal connects to an address of the guest. The default, IPv4 loopback, falls back to IPv6 loopback.
+func dialLocal(host string, port uint16) (*net.TCPConn, error) {
+	if port == 0 {
+		return nil, fail("bad_request", "port must be 1 to 65535")
 	}
-	return fmt.Sprint(net.IP(b))
+	if host == "" || host == "localhost" {
+		host = "127.0.0.1"
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil || addr.Zone() != "" {
+		return nil, fail("bad_request", "host must be an IP address")
+	}
+	conn, err := dial(addr, port)
+	if err != nil && addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		if six, err6 := dial(netip.IPv6Loopback(), port); err6 == nil {
+			return six, nil
+		}
+	}
+	return conn, err
+}
+
+func dial(addr netip.Addr, port uint16) (*net.TCPConn, error) {
+	name := netip.AddrPortFrom(addr, port).String()
+	nc, err := net.DialTimeout("tcp", name, dialTimeout)
+	var ne net.Error
+	switch {
+	case err == nil:
+		return nc.(*net.TCPConn), nil
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fail("connection_refused", "nothing listens on port "+strconv.Itoa(int(port)))
+	case errors.As(err, &ne) && ne.Timeout():
+		return nil, fail("timeout", "no connection to "+name+" within 5 s")
+	}
+	return nil, fail("connection_refused", err.Error())
 }

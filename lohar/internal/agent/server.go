@@ -1,4 +1,4 @@
-// Package agent answers the host: docs/guest-protocol.md.
+// Package agent serves docs/guest-protocol.md.
 package agent
 
 import (
@@ -7,111 +7,157 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"bhatti/lohar/internal/machine"
+	"bhatti/lohar/internal/proc"
 )
 
-// Set by main and boot.
-var (
-	// Version of the agent.
-	Version = "dev"
-	// RefuseClone makes configure of kind clone fail: the test of the host's fail-closed rule.
-	RefuseClone bool
-	// PowerOff ends the VM.
-	PowerOff = func() {}
+const (
+	maxConnections = 512
+	maxLingering   = 64
+	helloTimeout   = 5 * time.Second
+	maxClockSkew   = 250 * time.Millisecond
 )
 
-// maxConnections bounds control connections.
-const maxConnections = 64
-
-// Server is the state of the agent.
-type Server struct {
-	// inGuest is false on a developer's machine: nothing of the system is touched.
-	inGuest bool
-
-	mu         sync.Mutex
-	configured bool
-	tokenHash  [32]byte
-	generation int64
-	env        map[string]string
-	conns      map[net.Conn]struct{}
-
-	work activity
-	jobs sync.Map
+// Options of a Server.
+type Options struct {
+	Version string
+	Machine machine.Machine
+	// Token non-empty means configured from the start (generation 0).
+	Token string
+	// SwitchUser runs commands as the uid asked for; otherwise all run as this process.
+	SwitchUser bool
+	// RemoteOnly turns away peers inside this machine: guest processes must not take the host's connection slots.
+	RemoteOnly bool
+	Log        func(message string)
 }
 
-// NewServer makes an agent; without a token it waits for configure.
-func NewServer(token string, inGuest bool) *Server {
-	s := &Server{inGuest: inGuest, env: map[string]string{}, conns: map[net.Conn]struct{}{}}
-	s.work.last = time.Now()
-	if token != "" {
-		s.configured = true
-		s.tokenHash = sha256.Sum256([]byte(token))
+// Server holds what all connections share.
+type Server struct {
+	Options
+	table    *proc.Table
+	activity activity
+	port     int
+	boot     time.Duration
+
+	configuring sync.Mutex // held by configure; never together with a request of its own
+
+	mu         sync.Mutex
+	conns      map[*conn]struct{}
+	lingering  int
+	token      [sha256.Size]byte
+	generation uint64
+	configured bool
+	failed     string // kind of a configure that did not succeed: nothing but configure is served
+	env        map[string]string
+	thawUser   *time.Timer
+	thawFS     *time.Timer
+}
+
+// New returns a server; Serve starts it.
+func New(o Options) *Server { return newServer(o, proc.NewTable()) }
+
+// newServer lets several servers of one process share its only reaper.
+func newServer(o Options, table *proc.Table) *Server {
+	s := &Server{Options: o, table: table, conns: map[*conn]struct{}{}, env: map[string]string{}}
+	if o.Token != "" {
+		s.token, s.configured = sha256.Sum256([]byte(o.Token)), true
 	}
+	if s.Log == nil {
+		s.Log = func(string) {}
+	}
+	s.activity.started = time.Now()
+	s.activity.last = s.activity.started
 	return s
 }
 
-// ListenAndServe accepts connections until the listener fails.
-func ListenAndServe(address string, s *Server) error {
-	l, err := net.Listen("tcp4", address)
-	if err != nil {
-		return err
-	}
-	return s.Serve(l)
-}
-
-// Serve accepts connections on l.
+// Serve accepts connections until the listener is closed.
 func (s *Server) Serve(l net.Listener) error {
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		s.port = a.Port
+	}
+	s.boot = bootTime()
 	for {
-		c, err := l.Accept()
+		nc, err := l.Accept()
 		if err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() || isTransient(err) {
+				time.Sleep(10 * time.Millisecond)
 				continue
 			}
 			return err
 		}
+		if s.RemoteOnly && isLocal(nc) {
+			nc.Close()
+			continue
+		}
+		c := newConn(s, nc)
 		s.mu.Lock()
 		full := len(s.conns) >= maxConnections
 		if !full {
 			s.conns[c] = struct{}{}
 		}
 		s.mu.Unlock()
-		go func() {
-			conn := newConn(s, c)
-			if full {
-				conn.fail(codeBusy, "too many connections")
-				c.Close()
-				return
-			}
-			defer s.forget(c)
-			conn.serve()
-		}()
-	}
-}
-
-func (s *Server) forget(c net.Conn) {
-	c.Close()
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.mu.Unlock()
-}
-
-// closeOthers ends every control connection but keep: after a restore their peers are gone.
-func (s *Server) closeOthers(keep net.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		if c != keep {
-			c.Close()
+		if full {
+			go c.refuse("busy", "too many connections are open; close one first")
+			continue
 		}
+		go c.run()
 	}
 }
 
-// authorized compares in constant time.
-func (s *Server) authorized(token string) bool {
+// authorised compares in constant time. Before the first configure only the empty token is right.
+func (s *Server) authorised(token string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.configured {
 		return token == ""
 	}
-	given := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(given[:], s.tokenHash[:]) == 1
+	sum := sha256.Sum256([]byte(token))
+	return subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+}
+
+func (s *Server) state() (configured, failed bool, generation uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.configured, s.failed != "", s.generation
+}
+
+// baseEnv is a copy of the configured environment.
+func (s *Server) baseEnv() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	env := make(map[string]string, len(s.env))
+	for k, v := range s.env {
+		env[k] = v
+	}
+	return env
+}
+
+// user is the identity for uid, or nil when commands run as this process.
+func (s *Server) user(uid uint32) (identity, credential *proc.User) {
+	if !s.SwitchUser {
+		uid = uint32(ownUID())
+	}
+	u := proc.LookupUser("/", uid)
+	if !s.SwitchUser {
+		return u, nil
+	}
+	return u, u
+}
+
+// closeOthers drops every connection but c.
+func (s *Server) closeOthers(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.conns {
+		if other != c {
+			other.drop()
+		}
+	}
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
 }

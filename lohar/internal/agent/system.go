@@ -1,173 +1,59 @@
 package agent
 
 import (
-	"encoding/json"
+	"errors"
+	"net"
 	"os"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	rndAddEntropy  = 0x40085203
-	rndReseedCrng  = 0x5207
-	ext4ResizeFS   = 0x40086610
-	maxClockError  = 250 * time.Millisecond
-	freezeDeadline = 5 * time.Second
-)
+func ownUID() int { return os.Geteuid() }
 
-func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
-
-// reseed mixes entropy into the kernel's pool and makes its generator start over from it.
-func reseed(entropy []byte) error {
-	f, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
-	if err != nil {
-		return err
+// bootTime is the time since the kernel started.
+func bootTime() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0
 	}
-	defer f.Close()
-	// struct rand_pool_info: bits, bytes, data
-	buf := make([]byte, 8+len(entropy))
-	*(*int32)(unsafe.Pointer(&buf[0])) = int32(len(entropy) * 8)
-	*(*int32)(unsafe.Pointer(&buf[4])) = int32(len(entropy))
-	copy(buf[8:], entropy)
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), rndAddEntropy, uintptr(unsafe.Pointer(&buf[0]))); e != 0 {
-		return e
-	}
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), rndReseedCrng, 0); e != 0 {
-		return e
-	}
-	return nil
+	return time.Duration(ts.Nano())
 }
 
-// stepClock sets the wall clock when it is off by more than maxClockError.
-func stepClock(nowMs int64) {
-	want := time.UnixMilli(nowMs)
-	off := time.Until(want)
-	if off < maxClockError && off > -maxClockError {
-		return
-	}
-	tv := unix.NsecToTimeval(want.UnixNano())
-	_ = unix.Settimeofday(&tv)
-}
-
-var thaw struct {
-	sync.Mutex
-	timer *time.Timer
-}
-
-// freeze stops (or continues) every user process through the cgroup freezer.
-func freeze(on bool) {
-	value := []byte("0")
-	if on {
-		value = []byte("1")
-	}
-	thaw.Lock()
-	if thaw.timer != nil {
-		thaw.timer.Stop()
-		thaw.timer = nil
-	}
-	thaw.Unlock()
-	_ = os.WriteFile(userCgroup+"/cgroup.freeze", value, 0)
-}
-
-func prepareClone(c *conn, payload []byte) (any, error) {
-	var r struct {
-		TimeoutMs int64 `json:"timeout_ms"`
-	}
-	_ = json.Unmarshal(payload, &r)
-	if r.TimeoutMs <= 0 {
-		r.TimeoutMs = 5000
-	}
-	if !c.s.inGuest {
-		return nil, nil
-	}
-	freeze(true)
-	for end := time.Now().Add(freezeDeadline); ; time.Sleep(time.Millisecond) {
-		events, err := os.ReadFile(userCgroup + "/cgroup.events")
-		if err != nil {
-			return nil, err
-		}
-		if strings.Contains(string(events), "frozen 1") {
-			break
-		}
-		if time.Now().After(end) {
-			freeze(false)
-			return nil, failf(codeTimeout, "user processes did not freeze")
+// isTransient tells accept errors that concern one connection, or pass, from the end of the listener.
+func isTransient(err error) bool {
+	for _, e := range []error{syscall.ECONNABORTED, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
 		}
 	}
-	// A host that never comes back must not leave the guest frozen. A clone is thawed by configure.
-	thaw.Lock()
-	thaw.timer = time.AfterFunc(time.Duration(r.TimeoutMs)*time.Millisecond, func() { c.s.thawUnlessCloned() })
-	thaw.Unlock()
-	return nil, nil
+	return false
 }
 
-// thawUnlessCloned runs by timer; the monotonic clock stands still while the machine is paused or saved.
-func (s *Server) thawUnlessCloned() { freeze(false) }
+// isLocal reports whether the peer is on this machine.
+func isLocal(nc net.Conn) bool {
+	peer, ok1 := nc.RemoteAddr().(*net.TCPAddr)
+	own, ok2 := nc.LocalAddr().(*net.TCPAddr)
+	return ok1 && ok2 && (peer.IP.IsLoopback() || peer.IP.Equal(own.IP))
+}
 
-func resumeSource(c *conn, _ []byte) (any, error) {
-	if c.s.inGuest {
-		freeze(false)
+// hungUp reports whether the peer closed or reset the connection, even with unread data in front.
+func hungUp(nc net.Conn) bool {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
 	}
-	return nil, nil
-}
-
-// growRoot lets the root file system fill its disk.
-func growRoot() error {
-	dev, err := os.Open("/dev/vda")
+	raw, err := sc.SyscallConn()
 	if err != nil {
-		return err
+		return true
 	}
-	defer dev.Close()
-	var size uint64
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, dev.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); e != 0 {
-		return e
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs("/", &fs); err != nil {
-		return err
-	}
-	blocks := size / uint64(fs.Bsize)
-	// f_blocks leaves out the file system's own overhead (tables, journal), which never is a tenth of the disk.
-	if fs.Blocks+blocks/10 >= blocks {
-		return nil
-	}
-	root, err := os.Open("/")
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, root.Fd(), ext4ResizeFS, uintptr(unsafe.Pointer(&blocks))); e != 0 {
-		return e
-	}
-	return nil
-}
-
-// powerOff ends the machine: TERM, a moment, KILL, then the disks.
-func powerOff(c *conn, payload []byte) (any, error) {
-	var r struct {
-		TimeoutMs int64 `json:"timeout_ms"`
-	}
-	_ = json.Unmarshal(payload, &r)
-	if !c.s.inGuest {
-		return nil, nil
-	}
-	go func() {
-		_ = syscall.Kill(-1, syscall.SIGTERM)
-		time.Sleep(time.Duration(min64(max64(r.TimeoutMs, 100), 10_000)) * time.Millisecond)
-		_ = syscall.Kill(-1, syscall.SIGKILL)
-		PowerOff()
-	}()
-	return nil, nil
-}
-
-func min64(a, b int64) int64 {
-	if a < b {
-		return a
-	}
-	return b
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		if n, err := unix.Poll(p, 0); err == nil && n > 0 {
+			gone = p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+		}
+	})
+	return gone || err != nil
 }

@@ -1,113 +1,97 @@
 package boot
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"os"
-	"time"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
-const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-
-// rootDevice is the first disk. The disk's file system starts at its first byte: there is no partition table.
-const rootDevice = "/dev/vda"
-
-func mount(source, target, kind string, flags uintptr, data string) error {
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
-	}
-	err := unix.Mount(source, target, kind, flags, data)
-	if errors.Is(err, unix.EBUSY) {
-		return nil
-	}
-	return err
+type mount struct {
+	source, target, fs string
+	flags              uintptr
+	data               string
 }
 
-// loadModules loads the kernel modules of the initramfs in the order of /modules/order.
-func loadModules() error {
-	f, err := os.Open("/modules/order")
-	if err != nil {
+// early is needed to find the disk; it moves along into the root file system.
+var early = []mount{
+	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
+	{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+}
+
+// late is mounted inside the root file system.
+var late = []mount{
+	{"devpts", "/dev/pts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666"},
+	{"tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
+	{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
+	{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+}
+
+func (m mount) do() error {
+	if err := makeDir(m.target); err != nil {
 		return err
 	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		m, err := os.Open("/modules/" + s.Text())
-		if err != nil {
-			return err
-		}
-		err = unix.FinitModule(int(m.Fd()), "", 0)
-		m.Close()
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("%s: %w", s.Text(), err)
-		}
+	if err := unix.Mount(m.source, m.target, m.fs, m.flags, m.data); err != nil && err != unix.EBUSY {
+		return fmt.Errorf("mount %s: %w", m.target, err)
 	}
 	return nil
 }
 
-func mountRoot() error {
-	for i := 0; ; i++ {
-		if _, err := os.Stat(rootDevice); err == nil {
-			break
-		}
-		if i == 5000 {
-			return errors.New(rootDevice + " did not appear")
-		}
-		time.Sleep(time.Millisecond)
+// makeDir makes sure that path is a directory; an image's link or file of that name makes way.
+func makeDir(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.IsDir() {
+		return nil
 	}
-	return mount(rootDevice, "/newroot", "ext4", unix.MS_NOATIME, "discard")
+	if err == nil {
+		_ = os.Remove(path)
+	}
+	return os.MkdirAll(path, 0o755)
 }
 
-// switchRoot makes the disk the root. The agent goes on running from the initramfs, whose other files are freed.
-func switchRoot() error {
-	for _, dir := range []string{"/dev", "/proc", "/sys"} {
-		if err := os.MkdirAll("/newroot"+dir, 0o755); err != nil {
+// switchRoot makes newRoot the root of this process and all that follow (the way of util-linux' switch_root: pivot_root
+// does not work on the initramfs), and frees the files of the initramfs. Our own executable lives on as /proc/self/exe.
+func switchRoot(newRoot string) error {
+	for _, m := range early {
+		target := filepath.Join(newRoot, m.target)
+		if err := makeDir(target); err != nil {
 			return err
 		}
-		if err := unix.Mount(dir, "/newroot"+dir, "", unix.MS_MOVE, ""); err != nil {
-			return fmt.Errorf("move %s: %w", dir, err)
+		if err := unix.Mount(m.target, target, "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move %s: %w", m.target, err)
 		}
 	}
-	_ = os.RemoveAll("/modules")
-	if err := os.Chdir("/newroot"); err != nil {
+	if err := unix.Chdir(newRoot); err != nil {
 		return err
 	}
+	empty("/", newRoot)
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return err
+		return fmt.Errorf("move the root: %w", err)
 	}
 	if err := unix.Chroot("."); err != nil {
 		return err
 	}
-	return os.Chdir("/")
+	return unix.Chdir("/")
 }
 
-func mountRest() error {
-	var first error
-	keep := func(err error) {
-		if err != nil && first == nil {
-			first = err
+// empty removes the files of the initramfs: they are memory. Mount points are left, whatever is mounted on them.
+func empty(dir, except string) {
+	var own, st unix.Stat_t
+	if unix.Lstat("/", &own) != nil {
+		return
+	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if path == except || unix.Lstat(path, &st) != nil || st.Dev != own.Dev {
+			continue
 		}
-	}
-	keep(mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "gid=5,mode=620,ptmxmode=666"))
-	keep(mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"))
-	keep(mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"))
-	keep(mount("cgroup2", "/sys/fs/cgroup", "cgroup2", safe, "nsdelegate"))
-	for _, dir := range []string{"/run/lock", "/run/bhatti", "/tmp"} {
-		keep(os.MkdirAll(dir, 0o755))
-	}
-	keep(os.Chmod("/tmp", 0o1777))
-	for link, target := range map[string]string{"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2", "/dev/ptmx": "pts/ptmx"} {
-		if _, err := os.Lstat(link); err != nil {
-			keep(os.Symlink(target, link))
+		if e.IsDir() {
+			empty(path, except)
 		}
+		_ = os.Remove(path)
 	}
-	return first
-}
-
-// prepareCgroups makes the group of user processes, the one that is frozen before a machine is copied.
-func prepareCgroups() error {
-	_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+cpu +memory +io +pids"), 0)
-	return os.MkdirAll("/sys/fs/cgroup/user", 0o755)
 }

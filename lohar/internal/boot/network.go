@@ -1,105 +1,61 @@
 package boot
 
 import (
-	"encoding/binary"
-	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"bhatti/lohar/internal/netlink"
 )
 
-// Same in every guest; the host's namespace translates. See src/network/network.ts (GUEST).
+// The address inside is the same in every sandbox; the sandbox's namespace translates it.
+var (
+	address    = [4]byte{169, 254, 77, 2}
+	gateway    = [4]byte{169, 254, 77, 1}
+	gatewayMAC = [6]byte{2, 0, 0, 0, 0, 1}
+)
+
 const (
-	guestAddress = "169.254.77.2"
-	gateway      = "169.254.77.1"
-	mask         = "255.255.255.252"
-	device       = "eth0"
+	prefix     = 30
+	deviceWait = 5 * time.Second
 )
 
-type ifreq struct {
-	name [unix.IFNAMSIZ]byte
-	data [24]byte
-}
-
-func request(name string) *ifreq {
-	r := &ifreq{}
-	copy(r.name[:unix.IFNAMSIZ-1], name)
-	return r
-}
-
-func (r *ifreq) address(ip string) *ifreq {
-	binary.LittleEndian.PutUint16(r.data[0:], unix.AF_INET)
-	a := netip.MustParseAddr(ip).As4()
-	copy(r.data[4:8], a[:])
-	return r
-}
-
-func ioctl(fd int, op uintptr, arg unsafe.Pointer) error {
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), op, uintptr(arg)); e != 0 {
-		return e
-	}
-	return nil
-}
-
-func linkUp(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	r := request(name)
-	binary.LittleEndian.PutUint16(r.data[0:], unix.IFF_UP|unix.IFF_RUNNING)
-	return ioctl(fd, unix.SIOCSIFFLAGS, unsafe.Pointer(r))
-}
-
-func configureNetwork() error {
-	for i := 0; i < 2000; i++ {
-		if _, err := os.Stat("/sys/class/net/" + device); err == nil {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	for _, name := range []string{"all", "default", device} {
+// network brings up loopback and eth0.
+func network() error {
+	// Off for everything but loopback, where programs may insist on ::1.
+	for _, name := range []string{"all", "default"} {
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("0"), 0)
+	c, err := netlink.Open()
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := ioctl(fd, unix.SIOCSIFADDR, unsafe.Pointer(request(device).address(guestAddress))); err != nil {
+	defer c.Close()
+	if err := c.Up(1); err != nil {
 		return err
 	}
-	if err := ioctl(fd, unix.SIOCSIFNETMASK, unsafe.Pointer(request(device).address(mask))); err != nil {
+	var index int
+	err = waitFor("eth0", deviceWait, func() bool {
+		b, err := os.ReadFile("/sys/class/net/eth0/ifindex")
+		if err == nil {
+			index, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		}
+		return err == nil
+	})
+	if err != nil {
 		return err
 	}
-	if err := linkUp(device); err != nil {
-		return err
+	for _, step := range []func() error{
+		func() error { return c.AddAddress(index, address, prefix) },
+		func() error { return c.Up(index) },
+		func() error { return c.AddDefaultRoute(index, gateway) },
+		func() error { return c.AddNeighbour(index, gateway, gatewayMAC) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return defaultRoute(fd)
-}
-
-// rtentry of <linux/route.h> on 64-bit machines.
-type rtentry struct {
-	_                     uint64
-	dst, gateway, genmask [16]byte
-	flags                 uint16
-	_                     [6]byte
-	_                     [3]uint64
-	dev                   *byte
-	_                     [3]uint64
-}
-
-func defaultRoute(fd int) error {
-	const up, viaGateway = 1, 2
-	r := rtentry{flags: up | viaGateway}
-	for _, field := range []*[16]byte{&r.dst, &r.genmask} {
-		binary.LittleEndian.PutUint16(field[:], unix.AF_INET)
-	}
-	binary.LittleEndian.PutUint16(r.gateway[:], unix.AF_INET)
-	a := netip.MustParseAddr(gateway).As4()
-	copy(r.gateway[4:8], a[:])
-	return ioctl(fd, unix.SIOCADDRT, unsafe.Pointer(&r))
+	return nil
 }

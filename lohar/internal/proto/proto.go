@@ -3,75 +3,132 @@ package proto
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"io"
 )
 
-// MaxFrame bounds type + payload, bytes.
-const MaxFrame = 1<<20 + 1
-
-// Version of the protocol.
+// Version of the protocol; there is only one.
 const Version = 2
 
-// Frame types.
+// Type says what a frame carries.
+type Type byte
+
+// Frame types, as in the table of docs/guest-protocol.md.
 const (
-	Hello    = 0x01
-	Welcome  = 0x02
-	Request  = 0x03
-	Result   = 0x04
-	Error    = 0x05
-	Stdin    = 0x10
-	StdinEOF = 0x11
-	Stdout   = 0x12
-	Stderr   = 0x13
-	Signal   = 0x14
-	Started  = 0x15
-	Data     = 0x20
-	End      = 0x21
+	Hello    Type = 0x01
+	Welcome  Type = 0x02
+	Request  Type = 0x03
+	Result   Type = 0x04
+	Error    Type = 0x05
+	Stdin    Type = 0x10
+	StdinEOF Type = 0x11
+	Stdout   Type = 0x12
+	Stderr   Type = 0x13
+	Signal   Type = 0x14
+	Started  Type = 0x15
+	Data     Type = 0x20
+	End      Type = 0x21
 )
 
-// ErrSize reports a frame length outside 1…MaxFrame.
-var ErrSize = errors.New("frame length out of bounds")
+// Bounds in bytes.
+const (
+	HeaderSize = 5
+	MaxPayload = 1 << 20
+	MaxOutput  = 32 << 10
+	MaxData    = 256 << 10
+	// MaxHello bounds what an unauthenticated peer can make us hold.
+	MaxHello = 4 << 10
+)
 
-// Read reads one frame. The length is checked before anything is allocated.
-func Read(r io.Reader) (byte, []byte, error) {
-	var head [5]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, nil, err
+// Errors of Read besides those of the reader. io.EOF is a clean end at a frame boundary.
+var (
+	ErrLength = errors.New("frame length out of bounds")
+	ErrType   = errors.New("unknown frame type or wrong direction")
+)
+
+// Frame is one message. The payload belongs to the frame.
+type Frame struct {
+	Type    Type
+	Payload []byte
+}
+
+// maxFromHost is the largest payload that may follow a type sent by the host; -1 for types it may not send.
+func maxFromHost(t Type) int {
+	switch t {
+	case Hello:
+		return MaxHello
+	case Request, Stdin:
+		return MaxPayload
+	case Signal:
+		return 256
+	case Data:
+		return MaxData
+	case StdinEOF, End:
+		return 0
 	}
-	n := binary.BigEndian.Uint32(head[:4])
-	if n < 1 || n > MaxFrame {
-		return 0, nil, ErrSize
+	return -1
+}
+
+// Read reads one frame sent by the host. Length and type are checked before anything is allocated.
+func Read(r io.Reader) (Frame, error) {
+	var header [HeaderSize]byte
+	if _, err := io.ReadFull(r, header[:4]); err != nil {
+		return Frame{}, err
 	}
-	payload := make([]byte, n-1)
+	length := binary.BigEndian.Uint32(header[:4])
+	if length < 1 || length > MaxPayload+1 {
+		return Frame{}, ErrLength
+	}
+	if _, err := io.ReadFull(r, header[4:]); err != nil {
+		return Frame{}, unexpected(err)
+	}
+	t, size := Type(header[4]), int(length-1)
+	limit := maxFromHost(t)
+	if limit < 0 {
+		return Frame{}, ErrType
+	}
+	if size > limit {
+		return Frame{}, ErrLength
+	}
+	payload := make([]byte, size)
 	if _, err := io.ReadFull(r, payload); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return 0, nil, err
+		return Frame{}, unexpected(err)
 	}
-	return head[4], payload, nil
+	return Frame{t, payload}, nil
 }
 
-// Write writes one frame in a single call.
-func Write(w io.Writer, kind byte, payload []byte) error {
-	if len(payload) >= MaxFrame {
-		return ErrSize
+// ReadGuest reads one frame sent by the guest; the caller judges its type.
+func ReadGuest(r io.Reader) (Frame, error) {
+	var header [HeaderSize]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return Frame{}, err
 	}
-	buf := make([]byte, 5+len(payload))
-	binary.BigEndian.PutUint32(buf, uint32(len(payload)+1))
-	buf[4] = kind
-	copy(buf[5:], payload)
-	_, err := w.Write(buf)
+	length := binary.BigEndian.Uint32(header[:4])
+	if length < 1 || length > MaxPayload+1 {
+		return Frame{}, ErrLength
+	}
+	payload := make([]byte, length-1)
+	_, err := io.ReadFull(r, payload)
+	return Frame{Type(header[4]), payload}, err
+}
+
+// PutHeader fills the first HeaderSize bytes of buf for a frame whose payload, of n bytes, follows in the same buffer.
+func PutHeader(buf []byte, t Type, n int) {
+	binary.BigEndian.PutUint32(buf, uint32(n+1))
+	buf[4] = byte(t)
+}
+
+// Encode returns header and payload in one buffer. The caller keeps payloads within MaxPayload.
+func Encode(t Type, payload []byte) []byte {
+	buf := make([]byte, HeaderSize+len(payload))
+	PutHeader(buf, t, len(payload))
+	copy(buf[HeaderSize:], payload)
+	return buf
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
 	return err
-}
-
-// WriteJSON writes v as the payload of one frame.
-func WriteJSON(w io.Writer, kind byte, v any) error {
-	payload, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return Write(w, kind, payload)
 }

@@ -3,38 +3,65 @@ package proto
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"io"
 	"testing"
 )
 
-func FuzzRead(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 1, 1})
-	f.Add([]byte{0, 0, 0, 0, 1})
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1, 2, 3})
-	f.Add([]byte{0, 0x10, 0, 2, 1})
-	f.Fuzz(func(t *testing.T, in []byte) {
-		kind, payload, err := Read(bytes.NewReader(in))
-		if err != nil {
-			return
+func TestRoundTrip(t *testing.T) {
+	for _, f := range []Frame{{Hello, []byte(`{}`)}, {Stdin, bytes.Repeat([]byte{7}, MaxPayload)}, {StdinEOF, nil}, {Data, make([]byte, MaxData)}} {
+		got, err := Read(bytes.NewReader(Encode(f.Type, f.Payload)))
+		if err != nil || got.Type != f.Type || !bytes.Equal(got.Payload, f.Payload) {
+			t.Fatalf("type %#x: %v", f.Type, err)
 		}
-		var out bytes.Buffer
-		if err := Write(&out, kind, payload); err != nil {
-			t.Fatalf("a frame that was read cannot be written: %v", err)
-		}
-		if !bytes.Equal(out.Bytes(), in[:out.Len()]) {
-			t.Fatal("round trip differs")
-		}
-	})
+	}
 }
 
 func TestBounds(t *testing.T) {
-	for _, n := range []uint32{0, MaxFrame + 1, 1 << 31} {
-		var head [5]byte
-		binary.BigEndian.PutUint32(head[:], n)
-		if _, _, err := Read(bytes.NewReader(head[:])); err != ErrSize {
-			t.Fatalf("length %d: got %v", n, err)
+	frame := func(length uint32, rest ...byte) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, length), rest...)
+	}
+	for name, c := range map[string]struct {
+		in   []byte
+		want error
+	}{
+		"empty":            {nil, io.EOF},
+		"half header":      {[]byte{0, 0}, io.ErrUnexpectedEOF},
+		"no type":          {frame(1), io.ErrUnexpectedEOF},
+		"half payload":     {frame(9, byte(Stdin), 1, 2), io.ErrUnexpectedEOF},
+		"length 0":         {frame(0, byte(Stdin)), ErrLength},
+		"too long":         {frame(MaxPayload+2, byte(Stdin)), ErrLength},
+		"4 GiB":            {frame(0xffffffff, byte(Stdin)), ErrLength},
+		"long hello":       {frame(MaxHello+2, byte(Hello)), ErrLength},
+		"long data":        {frame(MaxData+2, byte(Data)), ErrLength},
+		"EOF with payload": {frame(2, byte(StdinEOF), 0), ErrLength},
+		"unknown type":     {frame(1, 0x77), ErrType},
+		"guest's type":     {frame(1, byte(Stdout)), ErrType},
+	} {
+		if _, err := Read(bytes.NewReader(c.in)); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
-	if err := Write(&bytes.Buffer{}, Data, make([]byte, MaxFrame)); err != ErrSize {
-		t.Fatalf("oversized write: got %v", err)
-	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(Encode(Hello, []byte(`{"v":2,"token":""}`)))
+	f.Add(Encode(Request, []byte(`{"op":"ping","now":0}`)))
+	f.Add(append(Encode(Stdin, []byte("x")), Encode(StdinEOF, nil)...))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x10})
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{0, 0, 0, 9, 0x20, 1})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bytes.NewReader(in)
+		for {
+			frame, err := Read(r)
+			if err != nil {
+				return
+			}
+			again, err := Read(bytes.NewReader(Encode(frame.Type, frame.Payload)))
+			if err != nil || again.Type != frame.Type || !bytes.Equal(again.Payload, frame.Payload) {
+				t.Fatalf("does not round-trip: %v", err)
+			}
+		}
+	})
 }

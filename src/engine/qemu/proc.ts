@@ -38,6 +38,12 @@ export function uidOf(pid: number): number | null {
   }
 }
 
+/** Users that have a live process. */
+export function liveUids(): Set<number> {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  return new Set(pids.map((pid) => uidOf(Number(pid))).filter((uid) => uid !== null));
+}
+
 /** Every live process of a user. */
 export function pidsOf(uid: number): number[] {
   return readdirSync("/proc")

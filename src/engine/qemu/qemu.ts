@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 import { chmod, chown, mkdir, rm, truncate, writeFile } from "node:fs/promises";
+import { run } from "../../lib/run.ts";
 import { type Engine, EngineError, type Vm, type VmmProcess, type VmSpec } from "../engine.ts";
 import {
   accelerator,
@@ -14,7 +15,7 @@ import {
   qemuArguments,
 } from "./args.ts";
 import { Cgroups } from "./cgroup.ts";
-import { isAlive, pidsOf, procStat, uidOf } from "./proc.ts";
+import { isAlive, liveUids, pidsOf, procStat, uidOf } from "./proc.ts";
 import { Qmp } from "./qmp.ts";
 import { loadState } from "./state.ts";
 import { QemuVm, tailOf } from "./vm.ts";
@@ -109,6 +110,14 @@ export class QemuEngine implements Engine {
       await Bun.sleep(5);
     }
     throw new EngineError(`processes of uid ${uid} do not end`);
+  }
+
+  async killStrays(from: number, to: number, keep: Set<number>): Promise<void> {
+    for (const uid of liveUids()) if (uid >= from && uid <= to && !keep.has(uid)) await this.killUid(uid);
+  }
+
+  async warmUp(spec: VmSpec): Promise<void> {
+    await run([this.options.lohar, "poke", "--netns", spec.netns]);
   }
 
   /** The kernel's limit for socket paths is 107 bytes: a data directory that is too deep is refused with its reason. */

@@ -37,6 +37,8 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
   t.begin();
   try {
     await vm.resume();
+    // The disk alone must be worth something too (export, import --cold): the guest's own cache goes to it first.
+    await actor.guest!.sync(10_000).catch(() => {});
     // Most dirty pages go to disk while the guest runs; the copy during the pause then has little left to flush.
     await deps.storage.sync([spec.memoryPath, disk]);
     t.reached("flushed");

@@ -2,6 +2,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { hex, newToken } from "../../lib/ids.ts";
 import type { CloneSource } from "../../templates/clone-source.ts";
+import type { WaitingVm } from "../../templates/vm-pool.ts";
 import type { Actor } from "../actor.ts";
 import { netOf, ownerOf, vmSpec } from "../vm-spec.ts";
 import { BOOT_MS } from "./boot.ts";
@@ -13,6 +14,8 @@ export interface CreateSource {
   clone: CloneSource | null;
   /** Root file system for a cold boot. */
   image: string;
+  /** A VM that waits for an owner; its files and its namespace are the ones the row names. */
+  waiting?: WaitingVm | null;
   files: { path: string; content: string; mode: string }[];
 }
 
@@ -27,6 +30,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   const disk = spec.drives[0]!.path;
   const from = source.clone;
   const cloneFiles = async () => {
+    if (source.waiting) return;
     if (from) {
       await Promise.all([
         deps.storage.clone(`${from.dir}/mem`, spec.memoryPath),
@@ -47,7 +51,9 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
     `memory of ${row.name}`,
   );
 
-  const vm = from ? await deps.engine.restore(spec, `${from.dir}/state`) : await deps.engine.boot(spec);
+  const vm =
+    source.waiting?.vm ??
+    (from ? await deps.engine.restore(spec, `${from.dir}/state`) : await deps.engine.boot(spec));
   actor.attach(vm, "hot");
   t.reached("vmm");
   t.commit("vmm-known", { pid: vm.process.pid, pid_start: vm.process.startTime });
@@ -60,7 +66,8 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
 
   row.token = from?.token ?? "";
   connect(actor);
-  await actor.guest!.ready(from ? CONFIGURE_MS : BOOT_MS, actor.alive(BOOT_MS));
+  // A clone's agent listens already; a booting one is asked until it does.
+  if (!from) await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS));
   t.reached("agent");
   const token = newToken();
   row.agent_generation = (from?.agentGeneration ?? 0) + 1;
@@ -76,6 +83,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   row.token = token;
   connect(actor);
   t.reached("configured");
+  if ((await vm.state()) !== "running") throw new Error("the VM ended while it was created");
   deps.network.setName(ownerOf(row), netOf(row), row.name);
   t.end({
     status: "running",

@@ -1,0 +1,81 @@
+/** The floor: QEMU by itself, with the same kernel, memory and disk, without jail, daemon, database or network set-up. */
+import { chownSync, mkdirSync, rmSync } from "node:fs";
+import { loharPath } from "../src/daemon/lohar.ts";
+import { QemuEngine } from "../src/engine/qemu/qemu.ts";
+import { createGuestClient } from "../src/guest/client.ts";
+import { createImages } from "../src/images/images.ts";
+import { createKernels } from "../src/kernel/kernels.ts";
+import { createLog } from "../src/lib/log.ts";
+import { HostNetwork } from "../src/network/create.ts";
+import { GUEST } from "../src/network/network.ts";
+import { createStorage } from "../src/storage/create.ts";
+
+/** ms. Boot: process to agent's answer. Restore: process to vCPUs running, everything prepared before the clock starts. */
+export async function rawVmm(
+  dataDir: string,
+  memoryMib: number,
+): Promise<{ boot: number[]; restore: number[] }> {
+  const engine = QemuEngine.create({ lohar: await loharPath(dataDir), accel: "tcg" });
+  const network = new HostNetwork({
+    prefix: "rwz",
+    base: 44,
+    poolSize: 0,
+    dnsUpstreams: [],
+    allowedPrivate: [],
+    log: createLog("error"),
+  });
+  await network.start([]);
+  const owner = { userId: "raw", subnetIndex: 1 };
+  const net = network.plan(owner);
+  await network.attach(owner, net);
+  const storage = await createStorage(dataDir);
+  const image = await createImages(dataDir).resolve("minimal");
+  const dir = `${dataDir}/raw`;
+  const spec = {
+    id: "raw",
+    dir,
+    uid: net.uid,
+    netns: net.netns,
+    tap: GUEST.tap,
+    mac: GUEST.mac,
+    shape: { vcpus: 1, memoryMib },
+    drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
+    memoryPath: `${dir}/mem`,
+    kernel: createKernels(dataDir).current(),
+  };
+  const result = { boot: [] as number[], restore: [] as number[] };
+  try {
+    for (let i = 0; i < 8; i++) {
+      rmSync(dir, { recursive: true, force: true });
+      mkdirSync(dir, { recursive: true, mode: 0o711 });
+      await storage.clone(image.path, `${dir}/disk`);
+      chownSync(`${dir}/disk`, net.uid, net.uid);
+      const began = performance.now();
+      const vm = await engine.boot(spec);
+      const guest = createGuestClient({ host: net.address, port: GUEST.agentPort, token: "" });
+      await guest.ready(60_000);
+      result.boot.push(performance.now() - began);
+      guest.disconnect();
+      if (i === 7) {
+        await vm.pause();
+        await vm.saveState(`${dir}/state`);
+        await storage.clone(spec.memoryPath, `${dir}/mem.saved`);
+      }
+      await vm.kill();
+    }
+    for (let i = 0; i < 30; i++) {
+      rmSync(spec.memoryPath, { force: true });
+      await storage.clone(`${dir}/mem.saved`, spec.memoryPath);
+      chownSync(spec.memoryPath, net.uid, net.uid);
+      const began = performance.now();
+      const vm = await engine.restore(spec, `${dir}/state`);
+      await vm.resume();
+      result.restore.push(performance.now() - began);
+      await vm.kill();
+    }
+    return result;
+  } finally {
+    await network.purge();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}

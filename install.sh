@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Sets up a bhatti server on this machine, or repairs it: safe to run again.
+#
+#   sudo ./install.sh [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR:PORT]
+#   sudo ./install.sh --uninstall [--purge]
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")"
+LOG=${BHATTI_INSTALL_LOG:-/var/log/bhatti-install.log}
+# shellcheck source=packaging/lib.sh
+. packaging/lib.sh
+
+usage() {
+  cat <<'TEXT'
+usage: sudo ./install.sh [options]
+
+  --storage DIR      where the data's loopback file goes (default /var/lib)
+  --no-loopback      use /var/lib/bhatti as it is, even without reflink
+  --distro NAME      debian (13, default) or ubuntu (24.04) for the minimal image
+  --listen ADDR      address of the API (default 127.0.0.1:8080)
+  --uninstall        remove the server; data, users and configuration stay
+  --purge            with --uninstall: remove them as well
+  --yes              ask nothing (nothing is asked but for --purge on a terminal)
+TEXT
+}
+
+setup_args=()
+uninstall=0 purge=0 yes=0
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --storage | --distro | --listen)
+      [ $# -ge 2 ] || die "$1 needs a value"
+      setup_args+=("$1" "$2")
+      shift
+      ;;
+    --no-loopback) setup_args+=("$1") ;;
+    --uninstall) uninstall=1 ;;
+    --purge) purge=1 ;;
+    --yes | -y) yes=1 ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) die "unknown option $1" "./install.sh --help" ;;
+  esac
+  shift
+done
+need_root "${setup_args[@]}"
+
+if [ "$uninstall" = 1 ]; then
+  if [ ! -x /usr/local/bin/bhatti ]; then
+    say "bhatti is not installed"
+    exit 0
+  fi
+  if [ "$purge" = 1 ] && [ "$yes" = 0 ] && [ -t 0 ]; then
+    read -r -p "Delete all sandboxes, snapshots, users and keys? [y/N] " answer
+    [ "$answer" = y ] || die "nothing was changed"
+  fi
+  args=()
+  [ "$purge" = 1 ] && args+=(--purge)
+  /usr/local/bin/bhatti host uninstall "${args[@]}"
+  rm -f /usr/local/bin/bhatti
+  [ "$purge" = 1 ] && rm -f "$LOG"
+  say "bhatti is removed"
+  exit 0
+fi
+
+: >"$LOG"
+chmod 0640 "$LOG"
+started=$SECONDS
+trap 'status=$?; [ $status -eq 0 ] || printf "error: installation stopped; details in %s\n" "$LOG" >&2' EXIT
+step() { say "[$1/4] $2"; }
+check_system
+step 1 "packages"
+install_packages "${PACKAGES[@]}"
+refresh_lists
+step 2 "toolchains (Bun, Go)"
+install_bun
+install_go
+step 3 "build"
+build_all
+install -m 0755 dist/bhatti /usr/local/bin/.bhatti.new
+mv -f /usr/local/bin/.bhatti.new /usr/local/bin/bhatti
+step 4 "server"
+/usr/local/bin/bhatti host setup "${setup_args[@]}" 2>&1 | tee >(sed 's/bht_[0-9a-f]*/bht_…/' >>"$LOG")
+say "
+Installed in $((SECONDS - started)) s. Log: $LOG"

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// opError is what the host sees in an ERROR frame.
+type opError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *opError) Error() string { return e.Code + ": " + e.Message }
+
+func fail(code, message string) error { return &opError{code, message} }
+
+// errCancelled ends a request whose connection is gone; nobody is left to be told.
+var errCancelled = errors.New("cancelled")
+
+// protocolError ends the connection after an ERROR frame.
+type protocolError struct{ message string }
+
+func (e *protocolError) Error() string { return e.message }
+
+// fromOS gives an error of the operating system its code.
+func fromOS(err error) error {
+	var known *opError
+	var broken *protocolError
+	if err == nil || errors.As(err, &known) || errors.As(err, &broken) || err == errCancelled {
+		return err
+	}
+	for _, c := range []struct {
+		target error
+		code   string
+	}{
+		{fs.ErrNotExist, "not_found"}, {fs.ErrPermission, "permission"}, {syscall.ENOTDIR, "not_a_directory"},
+		{syscall.EISDIR, "is_a_directory"}, {syscall.ENOSPC, "no_space"}, {syscall.EDQUOT, "no_space"},
+		{syscall.EFBIG, "too_large"}, {syscall.ENAMETOOLONG, "bad_request"}, {syscall.ELOOP, "bad_request"},
+		{syscall.EINVAL, "bad_request"}, {os.ErrDeadlineExceeded, "timeout"}, {syscall.EROFS, "permission"},
+	} {
+		if errors.Is(err, c.target) {
+			return fail(c.code, err.Error())
+		}
+	}
+	return fail("io", err.Error())
+}

@@ -1,0 +1,226 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bhatti/lohar/internal/proto"
+)
+
+func (c *client) writeFile(path string, members []any, chunks ...string) answer {
+	c.t.Helper()
+	c.request("file.write", append([]any{"path", path}, members...)...)
+	for _, chunk := range chunks {
+		c.send(proto.Data, []byte(chunk))
+	}
+	c.send(proto.End, nil)
+	return c.answer()
+}
+
+func only(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, _ := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if strings.Join(names, " ") != strings.Join(want, " ") {
+		t.Fatalf("%s holds %q, want %q", dir, names, want)
+	}
+}
+
+func TestWriteAndRead(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a/b/file")
+	if a := c.writeFile(path, []any{"mode", "0640", "size", 6}, "abc", "def"); a.result["size"] != 6.0 {
+		t.Fatal(a.result)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Fatal(info, err)
+	}
+	only(t, filepath.Dir(path), "file")
+	a := c.do("file.read", "path", path)
+	if string(a.data) != "abcdef" || string(a.started) != `{"length":6,"mode":"0640","size":6}` || a.result["sent"] != 6.0 {
+		t.Fatalf("%s %s %v", a.data, a.started, a.result)
+	}
+	// A link is replaced, not written through.
+	link := filepath.Join(dir, "link")
+	_ = os.Symlink(path, link)
+	c.writeFile(link, nil, "new")
+	if b, _ := os.ReadFile(path); string(b) != "abcdef" {
+		t.Fatalf("%s", b)
+	}
+	if b, _ := os.ReadFile(link); string(b) != "new" {
+		t.Fatalf("%s", b)
+	}
+}
+
+func TestFailedWritesLeaveNothing(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	c.writeFile(path, nil, "old")
+	for name, x := range map[string]struct {
+		path    string
+		members []any
+		code    string
+	}{
+		"too short":      {path, []any{"size", 99}, "bad_request"},
+		"too long":       {path, []any{"size", 2}, "bad_request"},
+		"over the bound": {path, []any{"max_bytes", 2}, "too_large"},
+		"announced":      {path, []any{"max_bytes", 2, "size", 3}, "too_large"},
+		"mode":           {path, []any{"mode", "99"}, "bad_request"},
+		"directory":      {dir, nil, "is_a_directory"},
+		"below a file":   {path + "/x", nil, "not_a_directory"},
+		"relative":       {"x", nil, "bad_request"},
+		"NUL":            {"/tmp/a\x00b", nil, "bad_request"},
+	} {
+		if a := c.writeFile(x.path, x.members, "a", "bc"); a.code != x.code {
+			t.Errorf("%s: %v", name, a.result)
+		}
+	}
+	only(t, dir, "file")
+	if b, _ := os.ReadFile(path); string(b) != "old" {
+		t.Fatalf("%s", b)
+	}
+}
+
+func TestCancelledWriteLeavesNothing(t *testing.T) {
+	s, c := configured(t)
+	dir := t.TempDir()
+	c.request("file.write", "path", filepath.Join(dir, "file"))
+	c.send(proto.Data, []byte("half"))
+	eventually(t, "the temporary file", func() bool { e, _ := os.ReadDir(dir); return len(e) == 1 })
+	c.nc.Close()
+	eventually(t, "it is gone", func() bool { e, _ := os.ReadDir(dir); return len(e) == 0 })
+	eventually(t, "the request is over", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.conns) == 0
+	})
+}
+
+func TestFullDiskIsToldAndTidied(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts a file system: needs root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip("no mount here:", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, 0) })
+	_, c := configured(t)
+	if a := c.writeFile(filepath.Join(dir, "file"), nil, strings.Repeat("x", 200_000), "y"); a.code != "no_space" {
+		t.Fatal(a.result)
+	}
+	only(t, dir)
+	c.do("ping")
+}
+
+func TestReadRanges(t *testing.T) {
+	_, c := configured(t)
+	path := filepath.Join(t.TempDir(), "file")
+	long := strings.Repeat("y", 300_000)
+	content := "one\r\ntwo\n" + long + "\nlast"
+	_ = os.WriteFile(path, []byte(content), 0o644)
+	for _, x := range []struct {
+		members []any
+		want    string
+	}{
+		{nil, content},
+		{[]any{"offset", 2, "length", 3}, "e\r\n"},
+		{[]any{"offset", 5}, content[5:]},
+		{[]any{"length", 0}, ""},
+		{[]any{"offset", 999_999_999}, ""},
+		{[]any{"max_bytes", 4}, "one\r"},
+		{[]any{"line_offset", 1, "line_limit", 1}, "one\r\n"},
+		{[]any{"line_offset", 2, "line_limit", 2}, "two\n" + long + "\n"},
+		{[]any{"line_offset", 4}, "last"},
+		{[]any{"line_offset", 5}, ""},
+		{[]any{"line_offset", 3, "max_bytes", 10}, "yyyyyyyyyy"},
+	} {
+		a := c.do("file.read", append([]any{"path", path}, x.members...)...)
+		if string(a.data) != x.want || a.result["sent"] != float64(len(x.want)) || a.result["size"] != float64(len(content)) {
+			t.Errorf("%v: %d bytes, %v", x.members, len(a.data), a.result)
+		}
+	}
+	if a := c.do("file.read", "path", "/proc/self/status"); !bytes.HasPrefix(a.data, []byte("Name:")) {
+		t.Error(a.result)
+	}
+}
+
+func TestReadRefusals(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	_ = syscall.Mkfifo(dir+"/fifo", 0o666)
+	for path, code := range map[string]string{
+		dir: "is_a_directory", dir + "/none": "not_found", dir + "/fifo": "bad_request", "/dev/zero": "bad_request", "rel": "bad_request",
+	} {
+		if a := c.do("file.read", "path", path); a.code != code {
+			t.Errorf("%s: %v", path, a.result)
+		}
+	}
+	if a := c.do("file.read", "path", dir, "offset", -1); a.code != "bad_request" {
+		t.Error(a.result)
+	}
+}
+
+func TestStatAndList(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	const n = 12_000
+	for i := range n {
+		if err := os.WriteFile(fmt.Sprintf("%s/file-with-a-rather-long-name-%06d", dir, i), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = os.Symlink("nowhere", dir+"/link")
+	c.request("file.list", "path", dir)
+	seen := map[string]bool{}
+	for {
+		typ, b := c.recv()
+		if typ == proto.Data {
+			var batch []fileEntry
+			if err := json.Unmarshal(b, &batch); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range batch {
+				seen[e.Name] = true
+			}
+		}
+		if typ == proto.Result {
+			break
+		}
+	}
+	if len(seen) != n+1 {
+		t.Fatalf("%d entries", len(seen))
+	}
+	if r := c.do("file.stat", "path", dir+"/link").result; r["is_link"] != true || r["is_dir"] != false || r["name"] != "link" {
+		t.Fatal(r)
+	}
+	if a := c.do("file.list", "path", dir+"/link"); a.code == "" {
+		t.Fatal(a.result)
+	}
+	if a := c.do("file.list", "path", "/etc/passwd"); a.code != "not_a_directory" {
+		t.Fatal(a.result)
+	}
+}
+
+func TestErrorCodes(t *testing.T) {
+	for err, code := range map[error]string{
+		&os.PathError{Err: syscall.ENOSPC}: "no_space", syscall.EACCES: "permission", errors.New("x"): "io",
+	} {
+		if e, ok := fromOS(err).(*opError); !ok || e.Code != code {
+			t.Errorf("%v: %v", err, fromOS(err))
+		}
+	}
+}

@@ -1,0 +1,171 @@
+// Package identity writes what makes one guest different from another: names, resolver, machine id, SSH host keys.
+package identity
+
+import (
+	"bytes"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Identity of a guest. Empty Hostname or MachineID = keep.
+type Identity struct {
+	Hostname  string
+	MachineID string
+	Resolver  []string
+	Search    []string
+	// Clone: there is an original, whose SSH host keys must not be shared. A new machine id means the same: the image's
+	// keys are in every sandbox of that image.
+	Clone bool
+}
+
+const (
+	maxHosts = 256 << 10
+	marker   = "# set by bhatti"
+)
+
+// Apply writes the files below root. It is idempotent and leaves unchanged files alone.
+func (id Identity) Apply(root string) error {
+	etc := filepath.Join(root, "etc")
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		return err
+	}
+	if id.Clone || id.MachineID != "" && id.MachineID != strings.TrimSpace(readSome(filepath.Join(etc, "machine-id"), 64)) {
+		if err := removeHostKeys(root); err != nil {
+			return err
+		}
+	}
+	if id.MachineID != "" {
+		if err := replaceFile(filepath.Join(etc, "machine-id"), []byte(id.MachineID+"\n"), 0o444); err != nil {
+			return err
+		}
+	}
+	if id.Hostname != "" {
+		if err := replaceFile(filepath.Join(etc, "hostname"), []byte(id.Hostname+"\n"), 0o644); err != nil {
+			return err
+		}
+		if err := replaceFile(filepath.Join(etc, "hosts"), hosts(filepath.Join(etc, "hosts"), id.Hostname), 0o644); err != nil {
+			return err
+		}
+	}
+	return replaceFile(filepath.Join(etc, "resolv.conf"), resolvConf(id.Resolver, id.Search), 0o644)
+}
+
+// hosts keeps the image's own entries and replaces ours.
+func hosts(path, hostname string) []byte {
+	var b strings.Builder
+	old := readSome(path, maxHosts)
+	if !strings.Contains(old, "localhost") {
+		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n")
+	}
+	for line := range strings.Lines(old) {
+		if !strings.HasSuffix(strings.TrimSpace(line), marker) {
+			b.WriteString(strings.TrimRight(line, "\n") + "\n")
+		}
+	}
+	b.WriteString("127.0.1.1\t" + hostname + " " + marker + "\n")
+	return []byte(b.String())
+}
+
+func resolvConf(servers, search []string) []byte {
+	var b strings.Builder
+	if len(search) > 0 {
+		b.WriteString("search " + strings.Join(search, " ") + "\n")
+	}
+	for _, s := range servers {
+		b.WriteString("nameserver " + s + "\n")
+	}
+	b.WriteString("options timeout:2 attempts:2\n")
+	return []byte(b.String())
+}
+
+func readSome(path string, limit int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, limit))
+	return string(b)
+}
+
+// replaceFile puts data at path by rename, so that a link there is replaced and never written through.
+func replaceFile(path string, data []byte, mode os.FileMode) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(data)) {
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+			return nil
+		}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".bhatti-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err2 := f.Close(); err == nil {
+		err = err2
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// ValidHostname accepts what a sandbox may be called.
+func ValidHostname(s string) bool {
+	for i, r := range s {
+		if !alphanumeric(r) && (i == 0 || r != '.' && r != '_' && r != '-') {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 63
+}
+
+func alphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}
+
+func label(s string) bool {
+	for _, r := range s {
+		if !alphanumeric(r) && r != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// ValidMachineID accepts 32 lower-case hexadecimal digits (machine-id(5)).
+func ValidMachineID(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// ValidResolver bounds the lists by what libc reads: 3 servers, 6 domains.
+func ValidResolver(servers, search []string) bool {
+	if len(servers) > 3 || len(search) > 6 {
+		return false
+	}
+	for _, s := range servers {
+		if a, err := netip.ParseAddr(s); err != nil || a.Zone() != "" {
+			return false
+		}
+	}
+	for _, d := range search {
+		if len(d) > 253 {
+			return false
+		}
+		for part := range strings.SplitSeq(d, ".") {
+			if !label(part) {
+				return false
+			}
+		}
+	}
+	return true
+}

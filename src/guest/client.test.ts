@@ -1,0 +1,157 @@
+/** The client against the real agent (lohar serve) and against a peer that lies. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createGuestClient } from "./client.ts";
+import { encodeFrame, encodeJson, FRAME } from "./frames.ts";
+
+const LOHAR = `${import.meta.dir}/../../dist/lohar`;
+const token = "t".repeat(64);
+let dir: string;
+let agent: Bun.Subprocess<"ignore", "pipe", "inherit">;
+let port: number;
+
+beforeAll(async () => {
+  if (!existsSync(LOHAR)) Bun.spawnSync([`${import.meta.dir}/../../lohar/build.sh`]);
+  dir = mkdtempSync("/tmp/bhatti-guest-");
+  writeFileSync(`${dir}/token`, token, { mode: 0o600 });
+  agent = Bun.spawn([LOHAR, "serve", "--listen", "127.0.0.1:0", "--token-file", `${dir}/token`], {
+    stdin: "ignore",
+    stdout: "pipe",
+  });
+  const { value } = await agent.stdout.getReader().read();
+  port = Number(new TextDecoder().decode(value).match(/:(\d+)/)?.[1]);
+}, 60_000);
+afterAll(() => {
+  agent?.kill();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const client = (overrides = {}) => createGuestClient({ host: "127.0.0.1", port, token, ...overrides });
+const collect = () => {
+  const out: Uint8Array[] = [];
+  return {
+    sink: { stdout: (c: Uint8Array) => void out.push(c), stderr: (c: Uint8Array) => void out.push(c) },
+    text: () => Buffer.concat(out).toString(),
+  };
+};
+
+describe("with the real agent", () => {
+  test("exec: output, stdin, exit code, timeout, cancellation", async () => {
+    const guest = client();
+    const uid = process.getuid!();
+    const a = collect();
+    expect(
+      await guest.exec({ argv: ["sh", "-c", "cat; exit 3"], uid, stdin: new Blob(["in"]).stream() }, a.sink),
+    ).toMatchObject({ exitCode: 3, timedOut: false });
+    expect(a.text()).toBe("in");
+    expect(await guest.exec({ argv: ["sleep", "60"], uid, timeoutMs: 100 }, collect().sink)).toMatchObject({
+      timedOut: true,
+    });
+    const leave = new AbortController();
+    const running = guest.exec(
+      { argv: ["sleep", "60"], uid },
+      { ...collect().sink, started: () => leave.abort(new Error("left")) },
+      leave.signal,
+    );
+    await expect(running).rejects.toThrow("left");
+    await expect(guest.exec({ argv: ["no-such-thing"], uid }, collect().sink)).rejects.toMatchObject({
+      code: "exec_not_found",
+    });
+    expect(await guest.exec({ argv: ["true"], uid }, collect().sink)).toMatchObject({ exitCode: 0 });
+  });
+
+  test("files: write, read, ranges, stat, list, errors", async () => {
+    const guest = client();
+    const path = `${dir}/sub/file`;
+    await guest.writeFile(path, new Blob(["one\ntwo\nthree\n"]).stream(), {
+      mode: "0600",
+      size: 14,
+      maxBytes: 100,
+    });
+    expect(await guest.stat(path)).toMatchObject({ size: 14, mode: "0600", isDir: false });
+    expect(
+      await new Response((await guest.readFile(path, { lineOffset: 2, lineLimit: 1 })).body).text(),
+    ).toBe("two\n");
+    expect((await guest.list(`${dir}/sub`)).map((e) => e.name)).toEqual(["file"]);
+    await expect(guest.stat(`${dir}/nope`)).rejects.toMatchObject({ code: "not_found" });
+    await expect(
+      guest.writeFile(`${dir}/big`, new Blob([new Uint8Array(5_000_000)]).stream(), {
+        mode: "0600",
+        size: 5_000_000,
+        maxBytes: 1000,
+      }),
+    ).rejects.toMatchObject({ code: "too_large" });
+    expect(existsSync(`${dir}/big`)).toBe(false);
+    expect(await guest.stat(path)).toMatchObject({ size: 14 });
+  });
+
+  test("a wrong token is told apart from a lost guest, and appears in no error", async () => {
+    const error = await client({ token: "wrong-secret-token" })
+      .stat("/")
+      .catch((e: Error) => e);
+    expect(error).toMatchObject({ code: "unauthorized" });
+    expect(String(error)).not.toContain("wrong-secret-token");
+    await expect(client({ port: 1 }).ready(300)).rejects.toMatchObject({ code: "lost" });
+  });
+
+  test("tunnels carry bytes both ways and half-closes", async () => {
+    const echo = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: (s, d) => void s.write(d) } });
+    const tunnel = await client().forward(echo.port);
+    const writer = tunnel.writable.getWriter();
+    await writer.write(new TextEncoder().encode("ping"));
+    const { value } = await tunnel.readable.getReader().read();
+    expect(new TextDecoder().decode(value)).toBe("ping");
+    tunnel.close();
+    echo.stop(true);
+    await expect(client().forward(1)).rejects.toMatchObject({ code: "connection_refused" });
+  });
+});
+
+describe("with a hostile peer", () => {
+  const welcome = encodeJson(FRAME.welcome, { v: 2, agent: "x", configured: true, generation: 1 });
+  const liar = async (answer: Uint8Array, run: (guest: ReturnType<typeof client>) => Promise<unknown>) => {
+    let greeted = false;
+    const server = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        data(socket) {
+          socket.write(greeted ? answer : welcome);
+          greeted = true;
+        },
+      },
+    });
+    try {
+      return await run(client({ port: server.port })).then(
+        () => "resolved",
+        (error) => error.code ?? error.name,
+      );
+    } finally {
+      server.stop(true);
+    }
+  };
+  const oversize = Buffer.alloc(8);
+  oversize.writeUInt32BE(0x7fffffff);
+
+  test.each([
+    ["oversized frame", oversize],
+    ["result that is not JSON", encodeFrame(FRAME.result, new TextEncoder().encode("{"))],
+    ["result that is an array", encodeJson(FRAME.result, [])],
+    ["unexpected frame", encodeFrame(FRAME.stdin)],
+    ["stat without members", encodeJson(FRAME.result, {})],
+    ["unknown type", encodeFrame(0x7f)],
+  ])("%s", async (_what, answer) => {
+    expect(await liar(answer, (guest) => guest.stat("/"))).toBe("lost");
+  });
+
+  test("an exit code that is no number, a list of junk, an endless error text", async () => {
+    expect(
+      await liar(encodeJson(FRAME.result, { exit_code: "0" }), (g) =>
+        g.exec({ argv: ["x"] }, collect().sink),
+      ),
+    ).toBe("lost");
+    expect(await liar(encodeJson(FRAME.data, { not: "a list" }), (g) => g.list("/"))).toBe("lost");
+    const long = encodeJson(FRAME.error, { code: "c".repeat(1000), message: "m".repeat(500_000) });
+    expect(await liar(long, (g) => g.stat("/"))).toBe("c".repeat(64));
+  });
+});

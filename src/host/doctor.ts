@@ -1,0 +1,166 @@
+/** `bhatti doctor`: every prerequisite in one line each, with what to do about it. */
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { loadConfig } from "../daemon/load-config.ts";
+import { chooseAccel } from "../engine/choose.ts";
+import { Cgroups } from "../engine/qemu/cgroup.ts";
+import { createKernels } from "../kernel/kernels.ts";
+import { run } from "../lib/run.ts";
+import { detectForeignDrop } from "../network/create.ts";
+import { createStorage } from "../storage/create.ts";
+
+export interface Check {
+  id: string;
+  name: string;
+  status: "ok" | "warn" | "fail";
+  detail: string;
+  remedy?: string;
+}
+
+/** A check that throws is a failed one. */
+type Probe = () => Promise<Omit<Check, "id" | "name">>;
+
+const ok = (detail: string) => ({ status: "ok" as const, detail });
+const warn = (detail: string, remedy: string) => ({ status: "warn" as const, detail, remedy });
+const fail = (detail: string, remedy: string) => ({ status: "fail" as const, detail, remedy });
+
+const PROGRAMS: [string, string][] = [
+  ["qemu-system-x86_64", "qemu-system-x86"],
+  ["ip", "iproute2"],
+  ["nft", "nftables"],
+  ["conntrack", "conntrack"],
+  ["mkfs.btrfs", "btrfs-progs"],
+  ["mke2fs", "e2fsprogs"],
+  ["mmdebstrap", "mmdebstrap"],
+  ["cpio", "cpio"],
+  ["zstd", "zstd"],
+];
+
+export async function runDoctor(): Promise<Check[]> {
+  const config = loadConfig();
+  const probes: [string, string, Probe][] = [
+    [
+      "root",
+      "privileges",
+      async () =>
+        process.getuid?.() === 0
+          ? ok("running as root")
+          : warn("not root: some checks are limited", "sudo bhatti doctor"),
+    ],
+    ["programs", "programs", programs],
+    ["kernel", "guest kernel", async () => ok(createKernels(config.dataDir).current().version)],
+    ["image", "minimal image", async () => image(config.dataDir)],
+    ["engine", "engine", async () => engine(config.dataDir)],
+    ["storage", "storage", async () => storage(config.dataDir)],
+    ["space", "disk space", async () => space(config.dataDir)],
+    [
+      "cgroups",
+      "cgroup limits",
+      async () =>
+        new Cgroups().available()
+          ? ok("cgroup v2 with cpu, memory and pids")
+          : warn(
+              "no cgroup v2 controllers: VMs have no CPU and memory limits of the host",
+              "boot the host with the unified cgroup hierarchy (systemd's default)",
+            ),
+    ],
+    ["firewall", "firewall", firewall],
+    [
+      "tun",
+      "TAP device",
+      async () =>
+        existsSync("/dev/net/tun") ? ok("/dev/net/tun") : fail("/dev/net/tun is missing", "modprobe tun"),
+    ],
+    ["daemon", "daemon", async () => daemon(config.dataDir)],
+    ["key", "API key", key],
+  ];
+  const checks: Check[] = [];
+  for (const [id, name, probe] of probes) {
+    const result = await probe().catch((error: unknown) =>
+      fail(error instanceof Error ? error.message : String(error), "sudo ./install.sh"),
+    );
+    checks.push({ id, name, ...result });
+  }
+  return checks;
+}
+
+async function programs() {
+  const missing = PROGRAMS.filter(
+    ([program]) =>
+      !Bun.which(program, { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }),
+  );
+  if (missing.length === 0) return ok(`${PROGRAMS.length} found`);
+  return fail(
+    `missing: ${missing.map(([program]) => program).join(", ")}`,
+    `apt-get install ${missing.map(([, name]) => name).join(" ")}`,
+  );
+}
+
+async function image(dataDir: string) {
+  return existsSync(`${dataDir}/images/minimal.ext4`)
+    ? ok(`${dataDir}/images/minimal.ext4`)
+    : fail("not installed", "sudo bhatti host image minimal");
+}
+
+async function engine(dataDir: string) {
+  const { accel, why } = await chooseAccel(dataDir, createKernels(dataDir).current());
+  return accel === "kvm"
+    ? ok(`qemu with KVM (${why})`)
+    : warn(
+        `qemu with emulation (${why})`,
+        "for native speed use a machine with working KVM (bare metal or nested virtualisation)",
+      );
+}
+
+async function storage(dataDir: string) {
+  const { mode } = await createStorage(dataDir);
+  return mode === "reflink"
+    ? ok(`${dataDir} copies by reflink`)
+    : warn(
+        `${dataDir} has no reflink: copies are full copies`,
+        "install with a loopback file (the default), or put the data on btrfs or XFS",
+      );
+}
+
+async function space(dataDir: string) {
+  const { freeBytes, totalBytes } = (await createStorage(dataDir)).free();
+  const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
+  const detail = `${gib(freeBytes)} of ${gib(totalBytes)} free in ${dataDir}`;
+  if (freeBytes < 2 * 2 ** 30)
+    return fail(detail, "free some space: destroy sandboxes and snapshots, or grow the file system");
+  return freeBytes < 10 * 2 ** 30
+    ? warn(detail, "sandboxes reserve their memory on disk: plan 1-2 GiB for each")
+    : ok(detail);
+}
+
+async function firewall() {
+  await run(["nft", "list", "tables"]);
+  const foreign = await detectForeignDrop();
+  if (foreign) return warn(foreign, "see docs/network.md, Other firewalls");
+  return ok("nftables works; nobody else drops forwarded packets");
+}
+
+async function daemon(dataDir: string) {
+  const { url } = JSON.parse(readFileSync(`${dataDir}/daemon.json`, "utf8")) as { url: string };
+  const answer = await fetch(`${url}/health`, { signal: AbortSignal.timeout(3000) }).catch(() => null);
+  return answer?.ok ? ok(`answers at ${url}`) : fail("does not answer", "sudo bhatti host service start");
+}
+
+async function key() {
+  const { endpoint, home } = await import("../cli/config.ts");
+  const file = `${home()}/.bhatti/config.yaml`;
+  try {
+    accessSync(file, constants.R_OK);
+  } catch {
+    return warn(`no ${file}`, "bhatti setup");
+  }
+  const { url, token } = endpoint({});
+  if (!token) return fail("no key is configured", "bhatti setup");
+  const answer = await fetch(`${url}/me`, {
+    headers: { authorization: `Bearer ${token}` },
+    signal: AbortSignal.timeout(3000),
+  }).catch(() => null);
+  if (!answer) return fail(`${url} does not answer`, "sudo bhatti host service start");
+  return answer.ok
+    ? ok(`valid: user ${((await answer.json()) as { name: string }).name}`)
+    : fail("the server refuses it", "bhatti setup");
+}

@@ -1,0 +1,83 @@
+/** `bhatti host …`: maintenance of the server itself. */
+import { parseArgs } from "node:util";
+import { loadConfig } from "../daemon/load-config.ts";
+import { loharPath } from "../daemon/lohar.ts";
+import { buildImage, type Distro } from "../images/build.ts";
+import { installKernel } from "../kernel/install.ts";
+
+const HELP = `usage: bhatti host COMMAND
+
+  setup [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR]   install or repair this server
+  kernel                                   install the distribution's newest guest kernel
+  image NAME [--distro D] [--force]        build the image 'minimal'
+  service start|stop|restart|status        the daemon ('stop --save' saves running sandboxes first)
+  supervise                                run the daemon and keep it running (without systemd)
+  uninstall [--purge]                      remove the server; --purge also its data`;
+
+/** Exit code. */
+export async function hostMain(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      storage: { type: "string", default: "/var/lib" },
+      "no-loopback": { type: "boolean", default: false },
+      distro: { type: "string", default: "debian" },
+      listen: { type: "string", default: "127.0.0.1:8080" },
+      force: { type: "boolean", default: false },
+      purge: { type: "boolean", default: false },
+      save: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  const [command, argument] = positionals;
+  if (values.help || !command) {
+    console.log(HELP);
+    return values.help ? 0 : 2;
+  }
+  if (!["debian", "ubuntu"].includes(values.distro))
+    throw new Error(`--distro ${values.distro}: debian or ubuntu is expected`);
+  if (process.getuid?.() !== 0)
+    throw new Error(`bhatti host ${command} needs root: sudo bhatti host ${command}`);
+  const distro = values.distro as Distro;
+  const progress = (text: string) => console.log(text);
+  switch (command) {
+    case "setup":
+      await (await import("./setup.ts")).setup({
+        storage: values.storage,
+        loopback: !values["no-loopback"],
+        distro,
+        listen: values.listen,
+      });
+      return 0;
+    case "kernel": {
+      const { dataDir } = loadConfig();
+      console.log(await installKernel({ dataDir, lohar: await loharPath(dataDir), progress }));
+      return 0;
+    }
+    case "image":
+      await buildImage({
+        dataDir: loadConfig().dataDir,
+        name: argument ?? "minimal",
+        distro,
+        progress,
+        force: values.force,
+      });
+      return 0;
+    case "service": {
+      const service = await import("./service.ts");
+      if (argument === "start" || argument === "restart") await service.startService(argument === "restart");
+      else if (argument === "stop") await service.stopService(values.save ? "SIGUSR2" : "SIGTERM");
+      else console.log(service.serviceStatus());
+      return 0;
+    }
+    case "supervise":
+      return (await import("./service.ts")).supervise();
+    case "uninstall":
+      await (await import("./uninstall.ts")).uninstall(values.purge);
+      return 0;
+    default:
+      console.error(HELP);
+      return 2;
+  }
+}

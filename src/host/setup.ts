@@ -1,0 +1,161 @@
+/** `bhatti host setup`: what install.sh leaves to the program. Safe to run again. */
+import { chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { DEFAULTS } from "../daemon/config.ts";
+import { configPath, loadConfig } from "../daemon/load-config.ts";
+import { loharPath } from "../daemon/lohar.ts";
+import { migrations } from "../daemon/migrations.ts";
+import { buildImage, type Distro } from "../images/build.ts";
+import { installKernel } from "../kernel/install.ts";
+import { Store } from "../store/store.ts";
+import { Users } from "../users/users.ts";
+import { startService } from "./service.ts";
+import { Steps } from "./step.ts";
+import { prepareStorage } from "./storage.ts";
+
+export interface SetupOptions {
+  storage: string;
+  loopback: boolean;
+  distro: Distro;
+  listen: string;
+}
+
+export async function setup(options: SetupOptions): Promise<void> {
+  const steps = new Steps(6);
+  const { dataDir } = existsSync(configPath()) ? loadConfig() : DEFAULTS;
+  await steps.run("storage", async (note) => {
+    mkdirSync("/etc/bhatti", { recursive: true, mode: 0o755 });
+    writeFileSync("/etc/bhatti/storage", `${options.storage}\n`);
+    await prepareStorage({ dataDir, ...options }, note);
+  });
+  await steps.run("configuration", async (note) => {
+    if (!existsSync("/etc/bhatti/config.yaml")) {
+      writeFileSync(
+        "/etc/bhatti/config.yaml",
+        `# bhatti daemon; every key is explained in docs/configuration.md\nlisten: "${options.listen}"\ndata_dir: ${dataDir}\n`,
+        { mode: 0o644 },
+      );
+    }
+    note("/etc/bhatti/config.yaml");
+  });
+  await steps.run("guest kernel", async (note) => {
+    note(await installKernel({ dataDir, lohar: await loharPath(dataDir), progress: note }));
+  });
+  await steps.run("image minimal", (note) =>
+    buildImage({ dataDir, name: "minimal", distro: options.distro, progress: note }),
+  );
+  await steps.run("service", async (note) => {
+    await startService(true);
+    note("the daemon answers");
+  });
+  const endpoint = await steps.run("admin user", async (note) => adminUser(dataDir, note));
+  await firstSandbox(endpoint);
+}
+
+interface Endpoint {
+  url: string;
+  token: string;
+}
+
+/** The key is shown once, and kept in the configuration of root and of the invoking user. */
+async function adminUser(dataDir: string, note: (text: string) => void): Promise<Endpoint> {
+  const { url } = JSON.parse(readFileSync(`${dataDir}/daemon.json`, "utf8")) as { url: string };
+  const home = homes();
+  const known = home.map(({ dir }) => tokenOf(`${dir}/.bhatti/config.yaml`)).find(Boolean);
+  if (known) {
+    const answer = await fetch(`${url}/me`, { headers: { authorization: `Bearer ${known}` } });
+    if (answer.ok) {
+      for (const entry of home) saveConfig(entry, url, known);
+      note("the key in ~/.bhatti/config.yaml is valid: kept");
+      return { url, token: known };
+    }
+  }
+  const store = new Store(`${dataDir}/state.db`, migrations);
+  try {
+    const users = new Users(store);
+    const token = users.byName("admin")
+      ? users.rotateKey("admin")
+      : users.create({ name: "admin", admin: true, maxSandboxes: 50, maxSnapshots: 50 }).key;
+    for (const entry of home) saveConfig(entry, url, token);
+    note(`API key of 'admin' (shown once; saved in ~/.bhatti/config.yaml): ${token}`);
+    return { url, token };
+  } finally {
+    store.close();
+  }
+}
+
+interface Home {
+  dir: string;
+  uid: number;
+  gid: number;
+}
+
+function homes(): Home[] {
+  const passwd = readFileSync("/etc/passwd", "utf8").split("\n");
+  const of = (name: string): Home[] => {
+    const fields = passwd.map((line) => line.split(":")).find((entry) => entry[0] === name);
+    return fields && existsSync(fields[5]!)
+      ? [{ dir: fields[5]!, uid: Number(fields[2]), gid: Number(fields[3]) }]
+      : [];
+  };
+  const invoking = process.env.SUDO_USER;
+  return [...of("root"), ...(invoking && invoking !== "root" ? of(invoking) : [])];
+}
+
+function tokenOf(file: string): string {
+  try {
+    return String((Bun.YAML.parse(readFileSync(file, "utf8")) as { auth_token?: unknown }).auth_token ?? "");
+  } catch {
+    return "";
+  }
+}
+
+function saveConfig({ dir, uid, gid }: Home, url: string, token: string): void {
+  const folder = `${dir}/.bhatti`;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const file = `${folder}/config.yaml`;
+  writeFileSync(file, `api_url: ${url}\nauth_token: ${token}\n`, { mode: 0o600 });
+  if (statSync(file).uid !== uid) {
+    chownSync(folder, uid, gid);
+    chownSync(file, uid, gid);
+  }
+}
+
+/** The proof: a real microVM says what it is. */
+async function firstSandbox({ url, token }: Endpoint): Promise<void> {
+  const call = async (method: string, path: string, body?: unknown) => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { authorization: `Bearer ${token}` },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    });
+    const answer = (await response.json()) as Record<string, unknown>;
+    if (!response.ok) throw new Error(`${method} ${path}: ${answer.error}`);
+    return answer;
+  };
+  const timed = async <T>(work: () => Promise<T>): Promise<[T, string]> => {
+    const began = performance.now();
+    const value = await work();
+    return [value, `${((performance.now() - began) / 1000).toFixed(2)} s`];
+  };
+  console.log("\nFirst sandbox");
+  const [sandbox, first] = await timed(() => call("POST", "/sandboxes", {}));
+  try {
+    const [uname, exec] = await timed(() =>
+      call("POST", `/sandboxes/${sandbox.id}/exec`, { cmd: ["uname", "-a"] }),
+    );
+    const [second, again] = await timed(() => call("POST", "/sandboxes", {}));
+    await call("DELETE", `/sandboxes/${second.id}`);
+    console.log(`      ${String(uname.stdout).trim()}`);
+    console.log(`      first create (boots the template) ${first}, next create ${again}, exec ${exec}`);
+  } finally {
+    await call("DELETE", `/sandboxes/${sandbox.id}`);
+  }
+  console.log(`
+bhatti is ready at ${url}. Try:
+  bhatti create dev
+  bhatti exec dev -- uname -a
+  bhatti fork dev --count 3
+  bhatti stop dev          # memory and disk are kept; the next exec wakes it
+  bhatti list
+  bhatti doctor`);
+}

@@ -1,0 +1,39 @@
+/** `bhatti host uninstall [--purge]`: takes away what setup brought. Without --purge data, users and configuration stay. */
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { configPath, loadConfig } from "../daemon/load-config.ts";
+import { createLog } from "../lib/log.ts";
+import { run } from "../lib/run.ts";
+import { HostNetwork } from "../network/create.ts";
+import { removeService, stopService, storageDir } from "./service.ts";
+import { Steps } from "./step.ts";
+import { isMounted, removeStorage } from "./storage.ts";
+
+export async function uninstall(purge: boolean): Promise<void> {
+  const steps = new Steps(purge ? 4 : 3);
+  const config = loadConfig(existsSync(configPath()) ? configPath() : "/nonexistent");
+  await steps.run("stop the daemon; running sandboxes are saved", () => stopService("SIGUSR2"));
+  await steps.run("service", removeService);
+  await steps.run("network", () =>
+    new HostNetwork({
+      prefix: config.networkPrefix,
+      base: config.networkBase,
+      poolSize: 0,
+      dnsUpstreams: [],
+      allowedPrivate: [],
+      log: createLog("error"),
+    }).purge(),
+  );
+  if (purge) {
+    await steps.run("data, configuration, keys", async () => {
+      await removeStorage({ dataDir: config.dataDir, storage: storageDir() });
+      for (const path of ["/etc/bhatti", "/var/log/bhatti", "/root/.bhatti"])
+        await rm(path, { recursive: true, force: true });
+      const user = process.env.SUDO_USER;
+      if (user && user !== "root" && /^[a-z_][a-z0-9_-]*$/.test(user))
+        await rm(`/home/${user}/.bhatti`, { recursive: true, force: true });
+    });
+  } else if (isMounted(config.dataDir)) {
+    await run(["umount", config.dataDir]).catch(() => {});
+  }
+}

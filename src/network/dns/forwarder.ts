@@ -1,0 +1,65 @@
+/** Asks the upstreams: the first at once, the next when it fails or is slow. */
+import { randomInt } from "node:crypto";
+import { exchange } from "./exchange.ts";
+import type { Upstream } from "./upstreams.ts";
+import { RCODE, rcodeOf, withId } from "./wire.ts";
+
+const SLOW_MS = 700;
+const DEADLINE_MS = 5000;
+/** Questions of all owners together; each has a socket of the host. */
+const MAX_ASKING = 1024;
+
+export class Forwarder {
+  private asking = 0;
+
+  constructor(private readonly upstreams: () => Upstream[]) {}
+
+  /**
+   * The best answer within 5 s (its id is arbitrary), or null when no upstream gave any. `end` is the offset behind the
+   * question in `message`.
+   */
+  async ask(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
+    if (this.asking >= MAX_ASKING) return null;
+    this.asking++;
+    return this.race(message, end, tcp).finally(() => this.asking--);
+  }
+
+  private race(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
+    const upstreams = this.upstreams();
+    const { promise, resolve } = Promise.withResolvers<Uint8Array | null>();
+    const stop = new AbortController();
+    let poor: Uint8Array | null = null;
+    let next = 0;
+    let asking = 0;
+    let slow: Timer | undefined;
+    const finish = (answer: Uint8Array | null) => {
+      clearTimeout(slow);
+      clearTimeout(deadline);
+      stop.abort();
+      resolve(answer);
+    };
+    const deadline = setTimeout(() => finish(poor), DEADLINE_MS);
+    const askNext = () => {
+      clearTimeout(slow);
+      const upstream = upstreams[next++];
+      if (!upstream) {
+        if (asking === 0) finish(poor);
+        return;
+      }
+      asking++;
+      if (next < upstreams.length) slow = setTimeout(askNext, SLOW_MS);
+      void exchange(upstream, withId(message, randomInt(65536)), end, tcp, stop.signal).then((answer) => {
+        asking--;
+        if (stop.signal.aborted) return;
+        if (answer && isGood(answer)) return finish(answer);
+        poor = answer ?? poor;
+        askNext();
+      });
+    };
+    askNext();
+    return promise;
+  }
+}
+
+const isGood = (answer: Uint8Array): boolean =>
+  rcodeOf(answer) !== RCODE.SERVFAIL && rcodeOf(answer) !== RCODE.REFUSED;

@@ -1,0 +1,381 @@
+/** The real thing: namespaces, bridges and rules of this kernel. Needs root. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { HostNetwork } from "./create.ts";
+import type { Owner, SandboxNet } from "./network.ts";
+import { run } from "./run.ts";
+import { Lab } from "./test-lab.ts";
+
+const TIMEOUT = 60_000;
+const isRoot = process.getuid?.() === 0;
+
+describe.skipIf(!isRoot)("two owners, three sandboxes", () => {
+  const lab = new Lab();
+  let network: HostNetwork;
+  const nets: Record<string, SandboxNet> = {};
+  const guests: Record<string, string> = {};
+  const net = (name: string) => nets[name] as SandboxNet;
+  const guest = (name: string) => guests[name] as string;
+
+  beforeAll(async () => {
+    await lab.buildInternet();
+    network = lab.network({ poolSize: 1 });
+    await network.start([]);
+    for (const [name, owner] of [
+      ["a1", lab.alice],
+      ["a2", lab.alice],
+      ["b1", lab.bob],
+    ] as const) {
+      const planned = network.plan(owner);
+      await network.attach(owner, planned);
+      network.setName(owner, planned, name);
+      nets[name] = planned;
+      guests[name] = await lab.guest(planned);
+      await lab.say(guest(name), 80, name);
+      await lab.say(guest(name), 1024, `agent-${name}`);
+    }
+    await lab.say(lab.outside, 80, "internet");
+    await lab.say(lab.outside, 8080, "lan", lab.lan);
+    await lab.serve(
+      lab.outside,
+      `const reply = (q) => { // answers every A question with 192.0.2.55
+         let end = 12; while (q[end]) end += q[end] + 1; end += 5;
+         const a = Buffer.concat([q.subarray(0, end), Buffer.from("c00c0001000100000e100004c0000237", "hex")]);
+         a[2] = 0x81; a[3] = 0x80; a.writeUInt16BE(1, 6); a.writeUInt16BE(0, 8); a.writeUInt16BE(0, 10); return a; };
+       await Bun.udpSocket({ hostname: "0.0.0.0", port: 53, socket: { data(s, d, p, h) { s.send(reply(Buffer.from(d)), p, h); } } });
+       print("up");`,
+    );
+  }, TIMEOUT);
+  afterAll(() => lab.dispose(), TIMEOUT);
+
+  const hear = lab.hear;
+  /** Frames that the ports refused so far. */
+  const dropped = async () => {
+    const chain = await run(["nft", "list", "chain", "bridge", `bhatti_${lab.prefix}`, "from_port"]);
+    return Number(/counter packets (\d+)/.exec(chain)?.[1]);
+  };
+  /** As if someone who broke out of the VMM were root in the namespace. */
+  const openUp = `for chain in input output; do
+    nft "flush chain inet bhatti $chain; add chain inet bhatti $chain { policy accept; }"; done
+    nft flush chain inet bhatti srcnat`;
+
+  test(
+    "the host reaches the guest and its agent at the routable address",
+    async () => {
+      expect(await hear(null, net("a1").address, 80)).toBe(`a1 ${net("a1").gateway}`);
+      expect(await hear(null, net("b1").address, 1024)).toBe(`agent-b1 ${net("b1").gateway}`);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "siblings reach each other by address, by ping and by name, but not the agent",
+    async () => {
+      expect(await hear(guest("a1"), net("a2").address, 80)).toBe(`a2 ${net("a1").address}`);
+      expect(await lab.ping(guest("a1"), net("a2").address)).toBe(true);
+      expect(await lab.lookup(guest("a1"), "resolve4", "a2")).toBe(net("a2").address);
+      expect(await lab.lookup(guest("a1"), "resolve4", "A2.internal")).toBe(net("a2").address);
+      expect(await lab.lookup(guest("a1"), "reverse", net("a2").address)).toBe("a2.internal");
+      expect(await hear(guest("a1"), net("a2").address, 1024)).toBe("silence");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "a sandbox reaches itself by its own address",
+    async () => {
+      expect(await hear(guest("a1"), net("a1").address, 80)).toBe("a1 169.254.77.1");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "owners do not reach each other, nor see each other's names",
+    async () => {
+      expect(await hear(guest("a1"), net("b1").address, 80)).toBe("silence");
+      expect(await lab.ping(guest("a1"), net("b1").address)).toBe(false);
+      expect(await hear(guest("b1"), net("a1").address, 1024)).toBe("silence");
+      expect(await lab.lookup(guest("b1"), "resolve4", "a2.internal")).toBe("ENOTFOUND");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "the internet is reached through the host, other names are forwarded",
+    async () => {
+      expect(await hear(guest("a1"), lab.internet, 80)).toBe(`internet ${lab.hostOut}`);
+      expect(await lab.ping(guest("b1"), lab.internet)).toBe(true);
+      expect(await lab.lookup(guest("a1"), "resolve4", "example.org")).toBe("192.0.2.55");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "services of the host are closed at every address of it",
+    async () => {
+      await lab.say(null, 39_871, "host");
+      expect(await hear(null, lab.hostOut, 39_871)).toBe(`host ${lab.hostOut}`);
+      for (const address of [net("a1").gateway, net("b1").gateway, lab.hostOut, "169.254.77.1"]) {
+        expect(await hear(guest("a1"), address, 39_871)).toBe("silence");
+      }
+      expect(await lab.ping(guest("a1"), net("a1").gateway)).toBe(false);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "private and metadata addresses are closed",
+    async () => {
+      expect(await hear(null, lab.lan, 8080)).toStartWith("lan");
+      expect(await hear(guest("a1"), lab.lan, 8080)).toBe("silence");
+      await lab.shell(lab.outside, "ip address add 169.254.169.254/32 dev lo");
+      expect(await hear(guest("a1"), "169.254.169.254", 80)).toBe("silence");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "a guest cannot fill the connection table",
+    async () => {
+      await lab.bun(
+        guest("b1"),
+        `const s = await Bun.udpSocket({});
+         for (let port = 10000; port < 16000; port++) {
+           // A port that answered 'unreachable' makes the next send fail; that is fine.
+           try { while (!s.send("x", port, "${lab.internet}")) await Bun.sleep(1); } catch {}
+         }
+         s.close();`,
+      );
+      const count = Number(
+        await lab.shell(net("b1").netns, "cat /proc/sys/net/netfilter/nf_conntrack_count"),
+      );
+      expect(count).toBeGreaterThan(1000);
+      expect(count).toBeLessThan(4200);
+      expect(await hear(null, net("b1").address, 1024)).toStartWith("agent-b1");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "the inside of the namespace has no way out of its own",
+    async () => {
+      expect(await hear(net("a1").netns, lab.internet, 80)).not.toStartWith("internet");
+      expect(await hear(net("a1").netns, net("a2").address, 80)).not.toStartWith("a2");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "spoofed sources leave neither the guest nor the port",
+    async () => {
+      const outside = lab.shell(guest("a1"), "ip address add 203.0.113.9/32 dev eth0");
+      await outside;
+      expect(await lab.ping(guest("a1"), `-I 203.0.113.9 ${net("a2").address}`)).toBe(false);
+      await lab.shell(net("a1").netns, openUp);
+      await lab.shell(
+        net("a1").netns,
+        `ip address add ${net("a1").address.replace(/\d+$/, "99")}/24 dev eth0`,
+      );
+      const fake = net("a1").address.replace(/\d+$/, "99");
+      expect(await lab.ping(net("a1").netns, `-I ${net("a1").address} ${net("a2").address}`)).toBe(true);
+      expect(await lab.ping(net("a1").netns, `-I ${fake} ${net("a2").address}`)).toBe(false);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "IPv6 goes nowhere",
+    async () => {
+      const open = "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+      for (const name of ["a1", "a2"]) {
+        await lab.shell(net(name).netns, openUp);
+        await lab.shell(net(name).netns, `echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6; ${open}`);
+      }
+      await lab.shell(net("a1").netns, "ip -6 address add fd00:78::1/64 dev eth0 nodad");
+      await lab.shell(net("a2").netns, "ip -6 address add fd00:78::2/64 dev eth0 nodad");
+      const before = await dropped();
+      expect(await lab.ping(net("a1").netns, "-6 fd00:78::2")).toBe(false);
+      expect(await dropped()).toBeGreaterThan(before);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "release leaves nothing, also of the owner's bridge",
+    async () => {
+      await network.settled();
+      await network.release(lab.bob, net("b1"));
+      expect(await lab.leftovers()).not.toContain(`${lab.prefix}b2`);
+      await network.release(lab.bob, net("b1"));
+      expect(network.plan(lab.bob).address).toBe(net("b1").address);
+      await network.purge();
+      expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+});
+
+describe.skipIf(!isRoot)("life of networks", () => {
+  const lab = new Lab();
+  afterAll(() => lab.dispose(), TIMEOUT);
+
+  test(
+    "twenty at once, of two owners, all different, and gone again at once",
+    async () => {
+      const network = lab.network({ poolSize: 4 });
+      await network.start([]);
+      await network.settled();
+      const owners = [lab.alice, lab.bob];
+      const planned = Array.from({ length: 20 }, (_, i) => {
+        const owner = owners[i % 2] as Owner;
+        return { owner, net: network.plan(owner) };
+      });
+      expect(new Set(planned.map(({ net }) => net.address)).size).toBe(20);
+      expect(new Set(planned.map(({ net }) => net.slot)).size).toBe(20);
+      await Promise.all(planned.map(({ owner, net }) => network.attach(owner, net)));
+      await Promise.all(planned.map(({ owner, net }) => network.attach(owner, net)));
+      const [first, , third] = planned.map(({ net }) => net) as [SandboxNet, SandboxNet, SandboxNet];
+      await lab.say(await lab.guest(third), 80, "third");
+      expect(await lab.hear(await lab.guest(first), third.address, 80)).toBe(`third ${first.address}`);
+      await Promise.all(planned.map(({ owner, net }) => network.release(owner, net)));
+      await network.stop();
+      expect((await lab.leftovers()).filter((name) => /b\d+$/.test(name))).toEqual([]);
+      await network.purge();
+      expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "the last release and the next attach of an owner may cross",
+    async () => {
+      const network = lab.network();
+      await network.start([]);
+      let current = network.plan(lab.alice);
+      await network.attach(lab.alice, current);
+      for (let i = 0; i < 5; i++) {
+        const next = network.plan(lab.alice);
+        await Promise.all([network.release(lab.alice, current), network.attach(lab.alice, next)]);
+        current = next;
+      }
+      await lab.say(await lab.guest(current), 80, "still here");
+      expect(await lab.hear(null, current.address, 80)).toStartWith("still here");
+      await network.purge();
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "a new daemon keeps live sandboxes with their connections, rebuilds the others on demand, removes the rest",
+    async () => {
+      const before = lab.network({ poolSize: 2 });
+      await before.start([]);
+      const [live, cold, stray] = [lab.alice, lab.alice, lab.bob].map((owner) => before.plan(owner)) as [
+        SandboxNet,
+        SandboxNet,
+        SandboxNet,
+      ];
+      await before.attach(lab.alice, live);
+      await before.attach(lab.alice, cold);
+      await before.attach(lab.bob, stray);
+      const guest = await lab.guest(live);
+      await lab.serve(
+        guest,
+        `Bun.listen({ hostname: "0.0.0.0", port: 80, socket: { data(s, d) { s.write(d); } } }); print("up");`,
+      );
+      const { promise: echoed, resolve } = Promise.withResolvers<string>();
+      const connection = await Bun.connect({
+        hostname: live.address,
+        port: 80,
+        socket: { data: (_s, d) => resolve(d.toString()) },
+      });
+      await before.stop();
+
+      const after = lab.network();
+      await after.start([
+        { owner: lab.alice, net: live, name: "live", live: true },
+        { owner: lab.alice, net: cold, name: "cold", live: false },
+      ]);
+      connection.write("echo");
+      expect(await echoed).toBe("echo");
+      connection.end();
+      expect(await lab.lookup(guest, "resolve4", "cold")).toBe(cold.address);
+      const left = await lab.leftovers();
+      expect(left).toContain(live.netns);
+      expect(left).not.toContain(stray.netns);
+      expect(left).not.toContain(cold.netns);
+      await after.attach(lab.alice, cold);
+      await lab.say(await lab.guest(cold), 80, "cold");
+      expect(await lab.hear(guest, cold.address, 80)).toBe(`cold ${live.address}`);
+      expect(after.plan(lab.alice).address).not.toBe(cold.address);
+      await after.purge();
+      expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "a daemon killed at any moment leaves nothing that the next one does not clear",
+    async () => {
+      for (const delayMs of [5, 15, 30, 60, 90, 140, 200]) {
+        const child = Bun.spawn(
+          [process.execPath, `${import.meta.dir}/churn.fixture.ts`, lab.prefix, String(lab.base)],
+          {
+            stdout: "pipe",
+          },
+        );
+        await child.stdout.getReader().read();
+        await Bun.sleep(delayMs);
+        child.kill("SIGKILL");
+        await child.exited;
+        const network = lab.network();
+        await network.start([]);
+        expect((await lab.leftovers()).filter((name) => !name.includes("table"))).toEqual([]);
+        const net = network.plan(lab.alice);
+        await network.attach(lab.alice, net);
+        await network.release(lab.alice, net);
+        await network.stop();
+      }
+      await lab.network().purge();
+      expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "allowed private ranges are open, metadata is not even then",
+    async () => {
+      await lab.buildInternet();
+      await lab.say(lab.outside, 80, "lan");
+      await lab.shell(lab.outside, "ip address add 169.254.169.254/32 dev lo");
+      const network = lab.network({ allowedPrivate: [`${lab.lan}/32`, "169.254.0.0/16"] });
+      await network.start([]);
+      const net = network.plan(lab.alice);
+      await network.attach(lab.alice, net);
+      const guest = await lab.guest(net);
+      expect(await lab.hear(guest, lab.lan, 80)).toStartWith("lan");
+      expect(await lab.hear(guest, "169.254.169.254", 80)).toBe("silence");
+      await network.purge();
+      expect(() => lab.network({ allowedPrivate: ["1.2.3.4/8 } drop"] })).toThrow("must be an IPv4 address");
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "a failed attach is rolled back",
+    async () => {
+      const network = lab.network();
+      await network.start([]);
+      const net = network.plan(lab.alice);
+      // Not a bridge, so no port can be put on it.
+      await run(["ip", "link", "add", `${lab.prefix}b1`, "type", "veth", "peer", "name", `${lab.prefix}-x`]);
+      await expect(network.attach(lab.alice, net)).rejects.toThrow();
+      await run(["ip", "link", "del", `${lab.prefix}b1`], "", { tolerant: true });
+      expect((await lab.leftovers()).filter((name) => !name.includes("table"))).toEqual([]);
+      await network.attach(lab.alice, net);
+      await network.release(lab.alice, net);
+      await network.purge();
+      expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+});

@@ -1,0 +1,96 @@
+/** A bridge and a DNS responder per owner, there from the first attached sandbox to the last. spec/engine L16, L17, L42. */
+import { existsSync } from "node:fs";
+import { KeyedMutex } from "../lib/keyed-mutex.ts";
+import type { Dns, Responder } from "./dns/dns.ts";
+import { addBridge, removeBridge } from "./host-rules.ts";
+import { sysctl } from "./host-state.ts";
+import { BRIDGE_MAC, type Names } from "./names.ts";
+import type { Nft } from "./nft.ts";
+import { ip, ipForce } from "./run.ts";
+
+interface OwnerBridge {
+  /** Slots that need the bridge, those in flight included. */
+  members: Set<number>;
+  responder: Responder | null;
+}
+
+export class OwnerBridges {
+  private readonly owners = new Map<number, OwnerBridge>();
+  private readonly turn = new KeyedMutex<number>();
+
+  constructor(
+    private readonly names: Names,
+    private readonly nft: Nft,
+    private readonly dns: Dns,
+  ) {}
+
+  /** Makes sure that the owner's bridge is up and answers DNS, and keeps it for `slot`. On failure `slot` holds nothing. */
+  async acquire(index: number, slot: number): Promise<void> {
+    const owner = this.owners.get(index) ?? { members: new Set(), responder: null };
+    this.owners.set(index, owner);
+    owner.members.add(slot);
+    try {
+      await this.turn.with(index, async () => {
+        if (owner.responder && existsSync(`/sys/class/net/${this.names.bridge(index)}`)) return;
+        owner.responder?.stop();
+        owner.responder = null;
+        await this.create(index);
+        owner.responder = await this.dns.listen(index, this.names.gateway(index));
+      });
+    } catch (error) {
+      await this.release(index, slot).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Gives up the hold of `slot`; the last one takes the bridge down. */
+  async release(index: number, slot: number): Promise<void> {
+    await this.turn.with(index, async () => {
+      const owner = this.owners.get(index);
+      if (!owner?.members.delete(slot) || owner.members.size > 0) return;
+      owner.responder?.stop();
+      owner.responder = null;
+      await this.remove(index);
+      // Somebody may have come meanwhile; their turn is next and they hold this very entry.
+      if (owner.members.size === 0) this.owners.delete(index);
+    });
+  }
+
+  /** Removes the bridges of `indexes`, there or not. */
+  async remove(...indexes: number[]): Promise<void> {
+    if (indexes.length === 0) return;
+    const bridges = indexes.map(this.names.bridge);
+    await ipForce(bridges.map((bridge) => `link delete ${bridge}`));
+    const left = bridges.find((bridge) => existsSync(`/sys/class/net/${bridge}`));
+    if (left) throw new Error(`could not remove bridge ${left}`);
+    await this.nft.apply(bridges.map((bridge) => removeBridge(this.names, bridge)).join(""));
+  }
+
+  /** Ends the responders; bridges stay. */
+  stop(): void {
+    for (const owner of this.owners.values()) {
+      owner.responder?.stop();
+      owner.responder = null;
+    }
+  }
+
+  private async create(index: number): Promise<void> {
+    const bridge = this.names.bridge(index);
+    if (!existsSync(`/sys/class/net/${bridge}`)) {
+      await ip([
+        `link add ${bridge} address ${BRIDGE_MAC} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
+      ]);
+    }
+    sysctl(`net/ipv6/conf/${bridge}/disable_ipv6`, "1");
+    sysctl(`net/ipv4/conf/${bridge}/forwarding`, "1");
+    sysctl(`net/ipv4/conf/${bridge}/send_redirects`, "0");
+    await Promise.all([
+      ip([
+        `link set ${bridge} addrgenmode none`,
+        `address replace ${this.names.gateway(index)}/24 dev ${bridge}`,
+        `link set ${bridge} up`,
+      ]),
+      this.nft.apply(addBridge(this.names, bridge)),
+    ]);
+  }
+}

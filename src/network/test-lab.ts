@@ -1,0 +1,149 @@
+/** For tests: a network with unusual names, stand-in guests behind a veth in place of the TAP, and an internet of its own. */
+import { randomInt } from "node:crypto";
+import pino from "pino";
+import { HostNetwork, type NetworkOptions } from "./create.ts";
+import { GUEST, type Owner, type SandboxNet } from "./network.ts";
+import { ip, ipForce, run } from "./run.ts";
+
+const letter = () => String.fromCharCode(97 + randomInt(26));
+
+export class Lab {
+  readonly prefix = `q${letter()}${letter()}${letter()}`;
+  readonly base = 100 + randomInt(150);
+  /** Host and far end of the link to the internet: public addresses, as far as the rules know. */
+  private readonly link = randomInt(64) * 4;
+  readonly hostOut = `198.51.100.${this.link + 1}`;
+  readonly internet = `198.51.100.${this.link + 2}`;
+  /** A private address behind the same link. */
+  readonly lan = `172.31.${randomInt(256)}.77`;
+  readonly outside = `${this.prefix}-out`;
+  readonly networks: HostNetwork[] = [];
+  private readonly children: Bun.Subprocess[] = [];
+  private readonly guests: string[] = [];
+  readonly alice: Owner = { userId: "alice", subnetIndex: 1 };
+  readonly bob: Owner = { userId: "bob", subnetIndex: 2 };
+
+  network(config: Partial<NetworkOptions> = {}): HostNetwork {
+    const network = new HostNetwork({
+      poolSize: 0,
+      dnsUpstreams: [`${this.internet}:53`],
+      prefix: this.prefix,
+      base: this.base,
+      tapKind: "veth",
+      log: pino({ level: process.env.TEST_LOG ?? "silent" }),
+      ...config,
+    });
+    this.networks.push(network);
+    return network;
+  }
+
+  /** A namespace that the host reaches by a public and a private address. It has no route back to any sandbox. */
+  async buildInternet(): Promise<void> {
+    await ip([
+      `netns add ${this.outside}`,
+      `link add ${this.prefix}-o type veth peer name wan netns ${this.outside}`,
+      `address add ${this.hostOut}/30 dev ${this.prefix}-o`,
+      `link set ${this.prefix}-o up`,
+      `route add ${this.lan}/32 via ${this.internet} onlink dev ${this.prefix}-o`,
+    ]);
+    await this.shell(
+      this.outside,
+      `ip link set lo up; ip link set wan up; ip address add ${this.internet}/30 dev wan; ip address add ${this.lan}/32 dev lo`,
+    );
+  }
+
+  /** A stand-in guest behind the sandbox's tap. Returns its namespace. */
+  async guest(net: SandboxNet): Promise<string> {
+    const name = `${this.prefix}-g${this.guests.length}`;
+    await ip([`netns add ${name}`]);
+    this.guests.push(name);
+    await this.shell(net.netns, `ip link set guest0 netns ${name}`);
+    await this.shell(
+      name,
+      `ip link set lo up; ip link set guest0 name eth0; ip link set eth0 address ${GUEST.mac} up
+       ip address add ${GUEST.address}/${GUEST.prefix} dev eth0; ip route add default via ${GUEST.gateway}`,
+    );
+    return name;
+  }
+
+  shell = (netns: string, script: string): Promise<string> =>
+    run(["nsenter", `--net=/run/netns/${netns}`, "sh", "-es"], script);
+
+  /** Runs `code` (a module that may use `print`) with Bun inside a namespace; null is the host. Returns its output. */
+  bun(netns: string | null, code: string): Promise<string> {
+    return run([...enter(netns), process.execPath, "-e", PRELUDE + code]).then((out) => out.trim());
+  }
+
+  /** The same, left running; resolves when it has printed its first line. */
+  async serve(netns: string | null, code: string): Promise<Bun.Subprocess> {
+    const child = Bun.spawn([...enter(netns), process.execPath, "-e", PRELUDE + code], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    this.children.push(child);
+    const { done } = await child.stdout.getReader().read();
+    if (done) throw new Error("the server in the test did not start");
+    return child;
+  }
+
+  /** A TCP server that says `word` to everybody, with the address it sees. */
+  say = (netns: string | null, port: number, word: string, address = "0.0.0.0"): Promise<Bun.Subprocess> =>
+    this.serve(
+      netns,
+      `Bun.listen({ hostname: "${address}", port: ${port}, socket: { open(s) { s.write("${word} " + s.remoteAddress); s.end(); }, data() {} } }); print("up");`,
+    );
+
+  /** What a TCP server at `host`:`port` says; "refused" or "silence" if nothing. */
+  hear = (netns: string | null, host: string, port: number, waitMs = 1500): Promise<string> =>
+    this.bun(
+      netns,
+      `const t = setTimeout(() => { print("silence"); process.exit(); }, ${waitMs});
+       const end = (w) => { print(w); process.exit(); };
+       let heard = "";
+       Bun.connect({ hostname: "${host}", port: ${port}, socket: {
+         data(s, d) { heard += d; }, close() { end(heard || "closed"); }, error() { end("refused"); }, connectError() { end("refused"); } } })
+         .catch(() => end("refused"));`,
+    );
+
+  /** DNS through the guest's resolver address (or `server`). */
+  lookup = (netns: string, method: string, name: string, server: string = GUEST.gateway): Promise<string> =>
+    this.bun(
+      netns,
+      `const r = new (require("node:dns").promises.Resolver)({ timeout: 1500, tries: 2 }); r.setServers(["${server}"]);
+       r.${method}("${name}").then((a) => print(a.join(",")), (e) => print(e.code)).finally(() => process.exit());`,
+    );
+
+  /** Whether one ICMP echo is answered. Throws when it could not even be tried. */
+  async ping(netns: string, args: string): Promise<boolean> {
+    const out = await this.shell(netns, `ping -n -c1 -W1 ${args} 2>&1 || true`);
+    if (!out.includes("transmitted")) throw new Error(`ping ${args} did not run (package iputils-ping)`);
+    return / 1 received/.test(out);
+  }
+
+  /** What is left of ours on the host: names, for comparisons with []. */
+  async leftovers(): Promise<string[]> {
+    const links = JSON.parse(await run(["ip", "-j", "link", "show"])) as { ifname: string }[];
+    const spaces = await run(["ip", "netns", "list"]);
+    const tables = await run(["nft", "list", "tables"]);
+    return [
+      ...links.map((l) => l.ifname),
+      ...spaces.split("\n").map((l) => l.split(" ")[0] as string),
+      ...tables.split("\n"),
+    ].filter((name) => new RegExp(`^${this.prefix}[bv]?\\d|_${this.prefix}$`).test(name));
+  }
+
+  async dispose(): Promise<void> {
+    for (const child of this.children) child.kill("SIGKILL");
+    for (const network of this.networks) await network.stop().catch(() => {});
+    await ipForce([
+      ...this.guests.map((name) => `netns delete ${name}`),
+      `link delete ${this.prefix}-o`,
+      `netns delete ${this.outside}`,
+    ]);
+    await this.networks[0]?.purge();
+  }
+}
+
+const PRELUDE = "const print = (line) => require('node:fs').writeSync(1, line + '\\n');\n";
+const enter = (netns: string | null) => (netns ? ["nsenter", `--net=/run/netns/${netns}`] : []);

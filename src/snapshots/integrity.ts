@@ -1,0 +1,19 @@
+/** Whether a snapshot is still what it was; noticed before anybody boots from it. */
+import { AppError, conflict } from "../http/errors.ts";
+import { damage, type FileFacts, hashFile } from "./files.ts";
+import type { SnapshotRow } from "./rows.ts";
+
+/** Refuses a snapshot that cannot be what it was. */
+export async function verify(row: SnapshotRow, dir: string, fingerprint: string): Promise<void> {
+  if (row.kind === "memory" && row.fingerprint !== fingerprint) {
+    throw conflict(
+      `snapshot "${row.name}" was taken by another VMM version or on another CPU: its memory cannot be restored here`,
+      "export it and import it with --cold to keep its disk",
+    );
+  }
+  const wrong = await damage(dir, JSON.parse(row.files) as Record<string, FileFacts>);
+  if (wrong) throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: ${wrong}`);
+  if (row.kind === "memory" && (await hashFile(`${dir}/state`)) !== row.state_sha256) {
+    throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: state was changed`);
+  }
+}

@@ -1,0 +1,68 @@
+/** Rows as clients see them, and rows that are about to be. */
+import { newId } from "../lib/ids.ts";
+import type { Actor } from "../sandboxes/actor.ts";
+import type { User } from "../users/user.ts";
+import type { SnapshotRow } from "./rows.ts";
+import type { SnapshotView } from "./service.ts";
+
+/** Without a look at the disk. */
+export function plainView(row: SnapshotRow): SnapshotView {
+  return {
+    id: row.id,
+    user_id: row.user_id,
+    name: row.name,
+    source_sandbox: row.source_sandbox,
+    size_mb: row.size_mb,
+    created_at: row.created_at,
+    image: row.image,
+    cpus: row.cpus,
+    memory_mb: row.memory_mb,
+    allocated_bytes: row.size_mb * 1048576,
+    exclusive_bytes: null,
+    kind: row.kind,
+    pause_ms: row.pause_ms,
+  };
+}
+
+/** A snapshot that begins; everything that is not known yet is empty. */
+export function blankRow(user: User, name: string): SnapshotRow {
+  return {
+    id: newId(),
+    user_id: user.id,
+    name,
+    source_sandbox: "",
+    status: "creating",
+    kind: "memory",
+    safety: 0,
+    image: "",
+    cpus: 1,
+    memory_mb: 0,
+    disk_size_mb: 0,
+    env: "{}",
+    labels: "{}",
+    token: "",
+    agent_generation: 0,
+    kernel: "",
+    fingerprint: "",
+    state_sha256: "",
+    files: "{}",
+    size_mb: 0,
+    pause_ms: 0,
+    created_at: new Date().toISOString(),
+  };
+}
+
+/** A snapshot of `actor` that begins. */
+export function rowOf(user: User, actor: Actor, name: string, safety: boolean): SnapshotRow {
+  return {
+    ...blankRow(user, name),
+    source_sandbox: actor.row.id,
+    safety: safety ? 1 : 0,
+    image: actor.row.image,
+    cpus: actor.row.cpus,
+    memory_mb: actor.row.memory_mb,
+    disk_size_mb: actor.row.disk_size_mb,
+    env: actor.row.env,
+    labels: actor.row.labels,
+  };
+}

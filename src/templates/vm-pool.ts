@@ -1,0 +1,161 @@
+/**
+ * VMs that wait for an owner: clones of a template, restored, warmed up and paused. A create that finds one only plugs in
+ * the network and gives it its identity. They hold no token, no name, no user process, and no row in the database: after a
+ * crash of the daemon they are strays and are killed (recovery).
+ */
+import { chown, mkdir, rm } from "node:fs/promises";
+import type { Vm, VmSpec } from "../engine/engine.ts";
+import { newId } from "../lib/ids.ts";
+import { GUEST } from "../network/network.ts";
+import type { TemplateDeps, TemplateShape } from "./builder.ts";
+import type { Templates } from "./templates.ts";
+
+export interface WaitingVm {
+  key: string;
+  slot: number;
+  spec: VmSpec;
+  vm: Vm;
+}
+
+/** Shapes that are kept ready, most recently used first. */
+const MAX_SHAPES = 2;
+/** Pause between two preparations, ms. */
+const REST_MS = 20;
+const WAIT_MS = 200;
+
+export class VmPool {
+  private readonly waiting: WaitingVm[] = [];
+  private shapes: TemplateShape[] = [];
+  private filling: Promise<void> | null = null;
+  private stopped = false;
+
+  constructor(
+    private readonly deps: TemplateDeps,
+    private readonly templates: Templates,
+    /** Whether a VM of so many MiB may be prepared now. */
+    private readonly mayHold: (memoryMb: number) => boolean,
+  ) {}
+
+  /** Keeps VMs of this shape ready from now on. */
+  want(shape: TemplateShape): void {
+    this.remember(shape);
+    this.fill();
+  }
+
+  private remember(shape: TemplateShape): string {
+    const key = this.templates.key(shape);
+    const others = this.shapes.filter((known) => this.templates.key(known) !== key);
+    this.shapes = [shape, ...others].slice(0, MAX_SHAPES);
+    return key;
+  }
+
+  /** A VM of this shape, or null. It belongs to the caller. */
+  async take(shape: TemplateShape): Promise<WaitingVm | null> {
+    const key = this.remember(shape);
+    this.fill();
+    for (;;) {
+      const at = this.waiting.findIndex((candidate) => candidate.key === key);
+      if (at < 0) return null;
+      const [found] = this.waiting.splice(at, 1);
+      if ((await found!.vm.state().catch(() => "exited")) === "paused") return found!;
+      await this.discard(found!);
+    }
+  }
+
+  /** Ends a VM that nobody got. */
+  async discard({ vm, slot, spec }: WaitingVm): Promise<void> {
+    await vm.kill().catch(() => {});
+    await this.deps.network.giveUp(slot).catch(() => {});
+    await rm(spec.dir, { recursive: true, force: true });
+  }
+
+  /** Gives memory back: true when there was one to end. */
+  async shrink(): Promise<boolean> {
+    const last = this.waiting.pop();
+    if (last) await this.discard(last);
+    return last !== undefined;
+  }
+
+  heldMb(): number {
+    return this.waiting.reduce((sum, { spec }) => sum + spec.shape.memoryMib, 0);
+  }
+
+  size(): number {
+    return this.waiting.length;
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.filling;
+    while (await this.shrink());
+  }
+
+  private fill(): void {
+    if (this.stopped || this.filling) return;
+    this.filling = this.run()
+      .catch((err) => this.deps.log.warn({ err, detail: err?.detail }, "a VM could not be prepared"))
+      .finally(() => {
+        this.filling = null;
+      });
+  }
+
+  private async run(): Promise<void> {
+    for (;;) {
+      await Bun.sleep(REST_MS);
+      const shape = this.shapes.find(
+        (s) => this.waiting.filter((w) => w.key === this.templates.key(s)).length < this.deps.config.vmPool,
+      );
+      if (this.stopped || !shape || !this.mayHold(shape.memoryMb)) return;
+      if (!this.templates.has(shape)) return;
+      const made = await this.templates.with(shape, async (source) =>
+        source ? this.prepare(shape, source.dir) : null,
+      );
+      if (!made) {
+        await Bun.sleep(WAIT_MS); // no namespace is ready just now
+        continue;
+      }
+      if (this.stopped) await this.discard(made);
+      else this.waiting.push(made);
+    }
+  }
+
+  private async prepare(shape: TemplateShape, from: string): Promise<WaitingVm | null> {
+    const { network, storage, engine, config, kernels } = this.deps;
+    const place = network.borrow();
+    if (!place) return null;
+    const id = newId();
+    const dir = `${config.dataDir}/sandboxes/${id}`;
+    const spec: VmSpec = {
+      id,
+      dir,
+      uid: place.uid,
+      netns: place.netns,
+      tap: GUEST.tap,
+      mac: GUEST.mac,
+      shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
+      drives: [{ id: "root", path: `${dir}/disk.0`, readOnly: false }],
+      memoryPath: `${dir}/mem.0`,
+      kernel: kernels.current(),
+    };
+    let vm: Vm | null = null;
+    try {
+      await mkdir(dir, { recursive: true, mode: 0o711 });
+      await Promise.all([
+        storage.clone(`${from}/mem`, spec.memoryPath),
+        storage.clone(`${from}/disk`, spec.drives[0]!.path),
+      ]);
+      await chown(spec.memoryPath, spec.uid, spec.uid);
+      await chown(spec.drives[0]!.path, spec.uid, spec.uid);
+      vm = await engine.restore(spec, `${from}/state`);
+      await vm.resume();
+      await engine.warmUp(spec);
+      await vm.pause();
+      return { key: this.templates.key(shape), slot: place.slot, spec, vm };
+    } catch (error) {
+      await vm?.kill();
+      await network.giveUp(place.slot).catch(() => {});
+      await rm(dir, { recursive: true, force: true });
+      throw error;
+    }
+  }
+}

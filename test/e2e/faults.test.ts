@@ -1,0 +1,338 @@
+/** The daemon or the VMM dies at every step of every transition; the disk fills up; nothing leaks, nothing is lost. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Api } from "./api.ts";
+import { Installation } from "./harness.ts";
+
+let installation: Installation;
+let api: Api;
+
+beforeAll(async () => {
+  installation = await Installation.create();
+  api = installation.api;
+  await api.create({ name: "warm-up" }); // builds the template
+  await api.destroy("warm-up");
+}, 300_000);
+afterAll(async () => {
+  await installation?.remove();
+}, 120_000);
+
+/** After a death of the daemon: starts it again and asserts that only `names` are left, each with one VMM at most. */
+async function recovered(names: string[]): Promise<void> {
+  await installation.ended();
+  expect(installation.faultFired()).toBe(true);
+  await installation.start();
+  api = installation.api;
+  const list = await api.ok<{ name: string; status: string; engine_id: string }[]>("GET", "/sandboxes");
+  expect(list.map((s) => s.name).sort()).toEqual([...names].sort());
+  expect(list.every((s) => s.status === "running" || s.status === "stopped")).toBe(true);
+  const left = await installation.leftovers();
+  expect(left.vmms).toBe(list.filter((s) => s.status === "running").length);
+  expect(left.dirs.sort()).toEqual(list.map((s) => s.engine_id).sort());
+}
+
+/** Never an error to the outside that is not an error of the connection or a server's answer. */
+const quietly = (call: Promise<unknown>) => call.catch(() => null);
+
+describe("daemon killed while it creates", () => {
+  test.each(["begin", "prepared", "vmm", "vmm-known", "running", "configured"])(
+    "at create:%s everything is undone",
+    async (step) => {
+      installation.fault("kill", `create:${step}`);
+      await quietly(api.call("POST", "/sandboxes", { name: "victim", memory_mb: 256 }));
+      await recovered([]);
+    },
+    60_000,
+  );
+
+  test("at create:end it is there and runs", async () => {
+    installation.fault("kill", "create:end");
+    await quietly(api.call("POST", "/sandboxes", { name: "victim", memory_mb: 256 }));
+    await recovered(["victim"]);
+    expect((await api.exec("victim", ["hostname"])).stdout).toBe("victim\n");
+  }, 60_000);
+
+  test.each(["begin", "killed", "removed"])(
+    "at destroy:%s the destroy is finished",
+    async (step) => {
+      await api.create({ name: "victim" });
+      installation.fault("kill", `destroy:${step}`);
+      await quietly(api.call("DELETE", "/sandboxes/victim"));
+      await recovered([]);
+    },
+    60_000,
+  );
+});
+
+describe("with a counter inside", () => {
+  const counter = () => api.sh("keep", "cat /tmp/counter");
+
+  beforeAll(async () => {
+    await api.create({ name: "keep" });
+    await api.sh(
+      "keep",
+      "echo precious >/workspace/precious; sync; nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.1; done' >/dev/null 2>&1 & sleep 0.3",
+    );
+  }, 60_000);
+
+  test.each(["stop:begin", "stop:frozen", "stop:paused", "stop:saved"])(
+    "daemon killed at %s: it runs on",
+    async (point) => {
+      const before = Number(await counter());
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/stop"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "running" });
+      const after = Number(await api.sh("keep", "sleep 0.5; cat /tmp/counter"));
+      expect(after).toBeGreaterThan(before);
+      expect(await api.sh("keep", "sleep 0.3; cat /tmp/counter")).not.toBe(String(after));
+    },
+    60_000,
+  );
+
+  test.each(["stop:kill", "stop:end"])(
+    "daemon killed at %s: it is cold and wakes with its memory",
+    async (point) => {
+      const before = Number(await counter());
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/stop"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "stopped", thermal: "cold" });
+      expect(Number(await counter())).toBeGreaterThanOrEqual(before);
+    },
+    60_000,
+  );
+
+  test.each(["start:begin", "start:network", "start:loaded"])(
+    "daemon killed at %s: the saved memory is still good",
+    async (point) => {
+      const before = Number(await counter());
+      await api.stop("keep");
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/start"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "stopped" });
+      expect(Number(await counter())).toBeGreaterThanOrEqual(before);
+    },
+    60_000,
+  );
+
+  test.each(["start:consumed", "start:resumed", "start:configured"])(
+    "daemon killed at %s: the VM is adopted and goes on",
+    async (point) => {
+      const before = Number(await counter());
+      await api.stop("keep");
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/start"));
+      await recovered(["keep"]);
+      expect(await api.get("keep")).toMatchObject({ status: "running" });
+      expect(Number(await api.sh("keep", "sleep 0.3; cat /tmp/counter"))).toBeGreaterThan(before);
+      expect(Math.abs(Number(await api.sh("keep", "date +%s%3N")) - Date.now())).toBeLessThan(1000);
+    },
+    60_000,
+  );
+
+  test.each([
+    "checkpoint:begin",
+    "checkpoint:frozen",
+    "checkpoint:saved",
+    "checkpoint:copied",
+    "checkpoint:resumed",
+    "snapshot:filled",
+  ])(
+    "daemon killed at %s: no half snapshot, the source runs on",
+    async (point) => {
+      const before = Number(await counter());
+      installation.fault("kill", point);
+      await quietly(api.call("POST", "/sandboxes/keep/checkpoint", { name: "half" }));
+      await recovered(["keep"]);
+      expect(await api.ok("GET", "/snapshots")).toEqual([]);
+      expect((await api.call("POST", "/snapshots/half/resume", {})).status).toBe(404);
+      expect(Number(await api.sh("keep", "sleep 0.3; cat /tmp/counter"))).toBeGreaterThan(before);
+    },
+    60_000,
+  );
+
+  test("an error while it is copied leaves the source running and no snapshot", async () => {
+    for (const [action, point] of [
+      ["throw", "checkpoint:saved"],
+      ["enospc", "checkpoint:copied"],
+      ["throw", "snapshot:filled"],
+    ] as const) {
+      installation.fault(action, point);
+      expect(
+        (await api.call("POST", "/sandboxes/keep/checkpoint", { name: "half" })).status,
+      ).toBeGreaterThanOrEqual(500);
+      expect(await api.ok("GET", "/snapshots")).toEqual([]);
+      const now = await counter();
+      expect(await api.sh("keep", "sleep 0.3; cat /tmp/counter")).not.toBe(now);
+    }
+  }, 60_000);
+
+  test("an error while it is stopped leaves it running", async () => {
+    for (const [action, point] of [
+      ["throw", "stop:frozen"],
+      ["enospc", "stop:saved"],
+    ] as const) {
+      installation.fault(action, point);
+      expect((await api.call("POST", "/sandboxes/keep/stop")).status).toBeGreaterThanOrEqual(500);
+      expect(await api.get("keep")).toMatchObject({ status: "running", thermal: "hot" });
+      const now = await counter();
+      expect(await api.sh("keep", "sleep 0.3; cat /tmp/counter")).not.toBe(now);
+    }
+  }, 60_000);
+
+  test("five sandboxes with a counter outlive the daemon's death, and its ordinary restart", async () => {
+    const names = ["k1", "k2", "k3", "k4"];
+    await Promise.all(names.map((name) => api.create({ name })));
+    await Promise.all(
+      names.map((name) =>
+        api.sh(
+          name,
+          "nohup sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/c.new; mv /tmp/c.new /tmp/counter; sleep 0.1; done' >/dev/null 2>&1 & sleep 0.3",
+        ),
+      ),
+    );
+    const all = [...names, "keep"];
+    for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+      const before = await Promise.all(
+        all.map((name) => api.sh(name, "cat /tmp/counter; cut -d. -f1 /proc/uptime")),
+      );
+      await installation.restart(signal);
+      api = installation.api;
+      const after = await Promise.all(
+        all.map((name) => api.sh(name, "cat /tmp/counter; cut -d. -f1 /proc/uptime")),
+      );
+      for (let i = 0; i < all.length; i++) {
+        expect(Number(after[i]!.split("\n")[0])).toBeGreaterThan(Number(before[i]!.split("\n")[0]));
+        expect(Number(after[i]!.split("\n")[1])).toBeGreaterThanOrEqual(Number(before[i]!.split("\n")[1]));
+      }
+      expect((await installation.leftovers()).vmms).toBe(all.length);
+    }
+    await Promise.all(names.map((name) => api.destroy(name)));
+  }, 120_000);
+
+  test("host shutdown saves running sandboxes; after a reboot they come back with their memory", async () => {
+    const before = Number(await counter());
+    await installation.restart("SIGUSR2", { BHATTI_TEST_BOOT_ID: "another-boot" });
+    api = installation.api;
+    expect(await api.get("keep")).toMatchObject({ status: "stopped", reason: "shutdown", durable: true });
+    expect(Number(await counter())).toBeGreaterThanOrEqual(before);
+    await installation.restart();
+    api = installation.api;
+  }, 60_000);
+
+  test("a power cut before memory was on disk: the sandbox boots from its disk and says what was lost", async () => {
+    await api.stop("keep");
+    await api.until("keep", (s) => s.durable);
+    await installation.stop();
+    const { Database } = await import("bun:sqlite");
+    const db = new Database(`${installation.dataDir}/state.db`);
+    db.run("UPDATE sandboxes SET durable = 0 WHERE name = 'keep'");
+    db.close();
+    await installation.start({ BHATTI_TEST_BOOT_ID: "after-the-cut" });
+    api = installation.api;
+    expect(await api.get("keep")).toMatchObject({ status: "stopped", reason: "memory_lost" });
+    expect(await api.sh("keep", "cat /workspace/precious")).toBe("precious");
+    expect(await api.get("keep")).toMatchObject({ status: "running", reason: "memory_lost" });
+    const events = await api.ok<{ type: string }[]>("GET", "/events?type=sandbox.memory_lost");
+    expect(events.length).toBeGreaterThan(0);
+    await api.destroy("keep");
+  }, 60_000);
+});
+
+describe("VMM killed", () => {
+  test.each(["create:vmm-known", "create:running", "create:configured"])(
+    "at %s: the create fails or what it made is honest",
+    async (point) => {
+      installation.fault("vmm", point);
+      const answer = await api.call("POST", "/sandboxes", { name: "v", memory_mb: 256 });
+      if (answer.status === 201) {
+        // Killed a moment after it was announced: one request may see the end, the next one boots the disk.
+        const first = await api.call("POST", "/sandboxes/v/exec", { cmd: ["hostname"] });
+        if (first.status !== 200) expect(first.status).toBe(503);
+        expect((await api.exec("v", ["hostname"])).stdout).toBe("v\n");
+        await api.destroy("v");
+      } else {
+        expect(answer.status).toBeGreaterThanOrEqual(500);
+        expect(await api.ok("GET", "/sandboxes")).toEqual([]);
+      }
+      expect(await installation.leftovers()).toMatchObject({ vmms: 0, dirs: [] });
+    },
+    90_000,
+  );
+
+  test.each([
+    "stop:frozen",
+    "stop:paused",
+    "stop:saved",
+    "start:loaded",
+    "start:consumed",
+    "start:resumed",
+    "checkpoint:frozen",
+    "checkpoint:saved",
+  ])(
+    "at %s: the disk is whole and the next request is served",
+    async (point) => {
+      await api.create({ name: "v" });
+      await api.sh("v", "echo precious >/workspace/precious; sync");
+      if (point.startsWith("start")) await api.stop("v");
+      installation.fault("vmm", point);
+      if (point.startsWith("stop")) await quietly(api.call("POST", "/sandboxes/v/stop"));
+      else if (point.startsWith("start")) await quietly(api.call("POST", "/sandboxes/v/start"));
+      else await quietly(api.call("POST", "/sandboxes/v/checkpoint", { name: "x" }));
+      expect(installation.faultFired()).toBe(true);
+      await api.until("v", (s) => s.status === "stopped" || s.status === "running");
+      await Bun.sleep(200);
+      const result = await api.call("POST", "/sandboxes/v/exec", { cmd: ["cat", "/workspace/precious"] });
+      if (result.status !== 200) {
+        await api.start("v", { force: true });
+        expect((await api.exec("v", ["cat", "/workspace/precious"])).stdout).toBe("precious\n");
+      } else expect(result.body.stdout).toBe("precious\n");
+      expect((await installation.leftovers()).vmms).toBe(1);
+      await api.destroy("v");
+      expect(await api.ok("GET", "/snapshots")).toEqual([]);
+    },
+    120_000,
+  );
+});
+
+test("a full disk: creates are refused with the remedy and nothing is left; others go on", async () => {
+  await api.create({ name: "before" });
+  const { statfsSync } = await import("node:fs");
+  const fs = statfsSync(installation.dataDir);
+  const filler = `${installation.dataDir}/filler`;
+  const bytes = Math.floor(fs.bavail * fs.bsize - 600 * 1024 * 1024);
+  // Pretends by reservation, not by writing tens of gigabytes: an allocated file without content.
+  const made = Bun.spawnSync(["fallocate", "-l", String(bytes), filler]);
+  expect(made.exitCode).toBe(0);
+  try {
+    const refused = await api.call("POST", "/sandboxes", { name: "full", memory_mb: 512 });
+    expect(refused.status).toBe(507);
+    expect(refused.body).toMatchObject({ code: "disk_full" });
+    expect(refused.body.remedy).toContain("destroy");
+    expect((await api.exec("before", ["echo", "fine"])).stdout).toBe("fine\n");
+    expect(await api.stop("before")).toMatchObject({ status: "stopped" });
+  } finally {
+    Bun.spawnSync(["rm", filler]);
+    Bun.spawnSync(["sync", "-f", installation.dataDir]);
+  }
+  // btrfs gives freed space back with its next transaction.
+  for (let i = 0; i < 100 && statfsSync(installation.dataDir).bavail * fs.bsize < bytes; i++)
+    await Bun.sleep(200);
+  expect((await api.exec("before", ["echo", "back"])).stdout).toBe("back\n");
+  expect(await installation.leftovers()).toMatchObject({ vmms: 1 });
+  await api.destroy("before");
+}, 120_000);
+
+test("an image that is damaged is refused with the remedy", async () => {
+  const { truncateSync, statSync } = await import("node:fs");
+  const path = `${installation.dataDir}/images/minimal.ext4`;
+  const { size } = statSync(path);
+  truncateSync(path, 1000);
+  const refused = await api.call("POST", "/sandboxes", { name: "bad" });
+  expect(refused.status).toBe(503);
+  expect(refused.body.error).toContain("damaged");
+  truncateSync(path, size);
+  expect((await api.call("POST", "/sandboxes", { name: "bad" })).status).toBe(503);
+  expect(await installation.leftovers()).toMatchObject({ vmms: 0, dirs: [] });
+}, 60_000);

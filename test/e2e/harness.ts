@@ -1,0 +1,267 @@
+/** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { loharPath } from "../../src/daemon/lohar.ts";
+import { migrations } from "../../src/daemon/migrations.ts";
+import { buildImage } from "../../src/images/build.ts";
+import { installKernel } from "../../src/kernel/install.ts";
+import { hex } from "../../src/lib/ids.ts";
+import { run } from "../../src/lib/run.ts";
+import { hostMemory } from "../../src/sandboxes/memory.ts";
+import { Store } from "../../src/store/store.ts";
+import { Users } from "../../src/users/users.ts";
+import { Api } from "./api.ts";
+
+/** Kept between runs: kernel and image are the same for every test. */
+export const BASE = process.env.BHATTI_TEST_DIR ?? "/var/tmp/bhatti-test";
+const MNT = `${BASE}/mnt`;
+const ROOT = `${import.meta.dir}/../..`;
+
+/** Mounts the test file system and installs kernel and image once. */
+export async function prepareBase(progress: (text: string) => void = () => {}): Promise<void> {
+  mkdirSync(MNT, { recursive: true });
+  const mounted = readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `);
+  if (!mounted) {
+    progress("creating the test file system");
+    const image = imageFile();
+    rmSync(image, { force: true });
+    await run(["truncate", "-s", "14G", image]);
+    await run(["mkfs.btrfs", "-q", image]);
+    await run(["mount", "-o", "loop,noatime,discard=async", image, MNT]);
+  }
+  await run(["chmod", "711", BASE, MNT]);
+  const dataDir = `${MNT}/base`;
+  await installKernel({ dataDir, lohar: await loharPath(dataDir), progress });
+  await buildImage({ dataDir, name: "minimal", distro: "debian", progress });
+}
+
+/** In memory where there is plenty: what is tested is the product, not the patience of the machine's disk. */
+function imageFile(): string {
+  const { bavail, bsize } = statfsSync("/dev/shm");
+  const { availableMb } = hostMemory();
+  return bavail * bsize > 15e9 && availableMb > 17_000
+    ? "/dev/shm/bhatti-test.btrfs"
+    : `${BASE}/bhatti-test.btrfs`;
+}
+
+/** Unmounts the test file system and gives its space back. */
+export async function removeBase(): Promise<void> {
+  if (readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `))
+    await run(["umount", MNT]).catch(() => run(["umount", "-l", MNT]));
+  for (const file of ["/dev/shm/bhatti-test.btrfs", `${BASE}/bhatti-test.btrfs`])
+    rmSync(file, { force: true });
+  rmSync(BASE, { recursive: true, force: true });
+}
+
+export interface DaemonOptions {
+  /** Lines of the configuration beyond what a test daemon needs. */
+  config?: Record<string, unknown>;
+  env?: Record<string, string>;
+  /** Use this directory instead of a btrfs one (copy mode tests). */
+  dataDir?: string;
+}
+
+let counter = 0;
+
+/** One installation: its directory, its users, and the daemon process that comes and goes. */
+export class Installation {
+  private child: Bun.Subprocess | null = null;
+  readonly prefix: string;
+  readonly faultFile: string;
+  url = "";
+  private keys = new Map<string, string>();
+
+  private constructor(
+    readonly dataDir: string,
+    private readonly options: DaemonOptions,
+    base: number,
+  ) {
+    // Letters from the process id: two test processes on one machine do not meet.
+    const letter = (n: number) => String.fromCharCode(97 + (n % 26));
+    this.prefix = `${letter(process.pid)}${letter(Math.floor(process.pid / 26))}${letter(counter)}`.replace(
+      /^bh/,
+      "xh",
+    );
+    this.faultFile = `${dataDir}/fault`;
+    writeFileSync(
+      `${dataDir}/config.yaml`,
+      Bun.YAML.stringify({
+        listen: "127.0.0.1:0",
+        data_dir: dataDir,
+        network_prefix: this.prefix,
+        network_base: base,
+        network_pool: 2,
+        vm_pool: 0,
+        rate_factor: 0,
+        warm_after_s: 0,
+        cold_after_s: 0,
+        ...options.config,
+      }),
+    );
+  }
+
+  static async create(options: DaemonOptions = {}): Promise<Installation> {
+    await prepareBase();
+    const dataDir = options.dataDir ?? `${MNT}/run-${hex(4)}`;
+    mkdirSync(dataDir, { recursive: true });
+    const reflink = options.dataDir ? "--reflink=auto" : "--reflink=always";
+    const shared = ["kernel", "images", "kvm-probe.json"]
+      .map((name) => `${MNT}/base/${name}`)
+      .filter(existsSync);
+    await run(["cp", "-a", reflink, ...(options.dataDir ? ["--sparse=always"] : []), ...shared, dataDir]);
+    counter++;
+    const installation = new Installation(dataDir, options, 1 + ((process.pid + counter) % 40));
+    installation.user("admin", { admin: true, maxSandboxes: 200, maxSnapshots: 50 });
+    await installation.start();
+    return installation;
+  }
+
+  /** Creates the user on first use; an API client with its key. */
+  user(name: string, input: { admin?: boolean; maxSandboxes?: number; maxSnapshots?: number } = {}): Api {
+    let key = this.keys.get(name);
+    if (!key) {
+      const store = new Store(`${this.dataDir}/state.db`, migrations);
+      key = new Users(store).create({ name, maxSandboxes: 50, ...input }).key;
+      store.close();
+      this.keys.set(name, key);
+    }
+    return new Api(this.url, key);
+  }
+
+  get api(): Api {
+    return this.user("admin");
+  }
+
+  key(name = "admin"): string {
+    return this.keys.get(name)!;
+  }
+
+  async start(env: Record<string, string> = {}): Promise<void> {
+    rmSync(`${this.dataDir}/daemon.json`, { force: true });
+    const log = Bun.file(`${this.dataDir}/daemon.log`);
+    const previous = (await log.exists()) ? await log.text() : "";
+    await Bun.write(log, previous.slice(-2_000_000));
+    const fd = await import("node:fs").then((fs) => fs.openSync(`${this.dataDir}/daemon.log`, "a"));
+    this.child = Bun.spawn([process.execPath, `${ROOT}/src/main.ts`, "serve"], {
+      stdin: "ignore",
+      stdout: fd,
+      stderr: fd,
+      cwd: "/",
+      env: {
+        ...process.env,
+        BHATTI_CONFIG: `${this.dataDir}/config.yaml`,
+        BHATTI_FAULT_FILE: this.faultFile,
+        ...this.options.env,
+        ...env,
+      } as Record<string, string>,
+    });
+    (await import("node:fs")).closeSync(fd);
+    const end = Date.now() + 120_000;
+    while (!existsSync(`${this.dataDir}/daemon.json`)) {
+      if (this.child.exitCode !== null || this.child.signalCode)
+        throw new Error(`the daemon ended: ${this.log().slice(-3000)}`);
+      if (Date.now() > end) throw new Error(`the daemon does not start: ${this.log().slice(-3000)}`);
+      await Bun.sleep(20);
+    }
+    await Bun.sleep(5);
+    this.url = JSON.parse(readFileSync(`${this.dataDir}/daemon.json`, "utf8")).url;
+  }
+
+  get pid(): number {
+    return this.child?.pid ?? 0;
+  }
+
+  /** Waits for the daemon's own end (fault points), whatever its cause. */
+  async ended(ms = 60_000): Promise<void> {
+    const child = this.child;
+    if (!child) return;
+    const timeout = Bun.sleep(ms).then(() => {
+      throw new Error("the daemon did not end");
+    });
+    await Promise.race([child.exited, timeout]);
+    this.child = null;
+  }
+
+  /** Keeps what is the same for every installation: the KVM probe's answer. */
+  private async share(): Promise<void> {
+    const probe = `${this.dataDir}/kvm-probe.json`;
+    if (existsSync(probe) && !existsSync(`${MNT}/base/kvm-probe.json`))
+      await run(["cp", probe, `${MNT}/base/kvm-probe.json`]);
+  }
+
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    this.child?.kill(signal);
+    await this.ended(150_000);
+  }
+
+  async restart(signal: NodeJS.Signals = "SIGTERM", env: Record<string, string> = {}): Promise<void> {
+    await this.stop(signal);
+    await this.start(env);
+  }
+
+  /** Arms one fault: see src/lib/fault.ts. */
+  fault(action: "kill" | "throw" | "enospc" | "vmm", point: string): void {
+    writeFileSync(this.faultFile, `${action} ${point}`);
+  }
+
+  faultFired(): boolean {
+    return !existsSync(this.faultFile);
+  }
+
+  log(): string {
+    return existsSync(`${this.dataDir}/daemon.log`) ? readFileSync(`${this.dataDir}/daemon.log`, "utf8") : "";
+  }
+
+  /** What is left of this installation on the host, apart from pooled namespaces: names of what leaks. */
+  async leftovers(): Promise<{ vmms: number; netns: string[]; dirs: string[] }> {
+    const ps = await run(["ps", "-eo", "args"]);
+    const vmms = ps.split("\n").filter((line) => /^\S*qemu-system/.test(line) && this.ownsVm(line)).length;
+    const netns = (await run(["ip", "netns", "list"]))
+      .split("\n")
+      .map((line) => line.split(" ")[0]!)
+      .filter((name) => new RegExp(`^${this.prefix}\\d+$`).test(name));
+    const dirs = (await run(["ls", `${this.dataDir}/sandboxes`])).split("\n").filter(Boolean);
+    return { vmms, netns, dirs };
+  }
+
+  private ownsVm(line: string): boolean {
+    const id = line.match(/-name (\S+)/)?.[1];
+    return id !== undefined && existsSync(`${this.dataDir}/sandboxes/${id}`);
+  }
+
+  /** Destroys everything and removes the directory. Runs also after failures. */
+  async remove(): Promise<void> {
+    try {
+      if (!this.child || this.child.exitCode !== null || this.child.signalCode) {
+        rmSync(this.faultFile, { force: true });
+        await this.start();
+      }
+      for (const name of this.keys.keys()) {
+        const api = this.user(name);
+        const list = (await api.call<{ id: string }[]>("GET", "/sandboxes")).body;
+        await Promise.all(list.map((sandbox) => api.destroy(sandbox.id)));
+      }
+      await this.stop();
+      await this.share();
+    } finally {
+      this.child?.kill("SIGKILL");
+      await this.cleanHost();
+      if (process.env.BHATTI_TEST_KEEP !== "1") rmSync(this.dataDir, { recursive: true, force: true });
+    }
+  }
+
+  private async cleanHost(): Promise<void> {
+    const { HostNetwork } = await import("../../src/network/create.ts");
+    const { createLog } = await import("../../src/lib/log.ts");
+    const config = Bun.YAML.parse(readFileSync(`${this.dataDir}/config.yaml`, "utf8")) as {
+      network_base: number;
+    };
+    await new HostNetwork({
+      prefix: this.prefix,
+      base: config.network_base,
+      poolSize: 0,
+      dnsUpstreams: [],
+      allowedPrivate: [],
+      log: createLog("error"),
+    }).purge();
+  }
+}
