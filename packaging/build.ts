@@ -6,6 +6,9 @@ const result = await Bun.build({
   entrypoints: [`${root}/src/main.ts`],
   minify: true,
   bytecode: true,
+  // One chunk per lazily imported command: `bhatti version` must not load the daemon's code (docs/cli.md).
+  splitting: true,
+  format: "esm",
   compile: { outfile: `${root}/dist/bhatti` },
   plugins: [
     {

@@ -40,8 +40,13 @@ export function group(name: string, summary: string, children: Command[], exampl
 function prepare(command: Command, examples: string[]): Command {
   return command
     .exitOverride()
-    .configureOutput({ writeOut: (text) => write(1, text), writeErr: () => {}, outputError: () => {} })
-    .configureHelp({ sortOptions: false, helpWidth: process.stdout.columns || 100 })
+    .configureOutput({
+      writeOut: (text) => write(1, text),
+      writeErr: () => {},
+      outputError: () => {},
+      getOutHelpWidth: () => process.stdout.columns || 100,
+    })
+    .configureHelp({ sortOptions: false })
     .helpOption("-h, --help", "show this help")
     .addHelpText("after", () => `\nExamples:\n${examples.map((e) => `  $ ${e}`).join("\n")}\n`);
 }
