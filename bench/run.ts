@@ -71,7 +71,7 @@ try {
   const firstExec: number[] = [];
   const destroys: number[] = [];
   table.add(
-    "create, template hit (400 ms apart)",
+    "create, template hit (1 s apart)",
     await repeat(n, async () => {
       let id = "";
       const began = performance.now();
@@ -81,7 +81,7 @@ try {
       await api.exec(id, ["true"]);
       firstExec.push(performance.now() - began);
       destroys.push(await ms(() => api.ok("DELETE", `/sandboxes/${id}`)));
-      await Bun.sleep(400);
+      await Bun.sleep(1000);
       return create;
     }),
   );
@@ -202,7 +202,8 @@ try {
     ],
     { detach: true },
   );
-  await Bun.sleep(1000);
+  while ((await api.ok<{ container_port: number }[]>("GET", "/sandboxes/t/ports")).length === 0)
+    await Bun.sleep(200);
   table.add(
     "cold wake: first HTTP byte",
     await repeat(20, async () => {

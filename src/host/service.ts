@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { rm } from "node:fs/promises";
 import unit from "../../packaging/bhatti.service" with { type: "text" };
+import { releaseSignals } from "../cli/signals.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { run } from "../lib/run.ts";
 import { mountStorage } from "./storage.ts";
@@ -108,6 +109,8 @@ async function answering(): Promise<void> {
 
 /** Runs the daemon again whenever it dies, with a growing pause; passes signals on; keeps the log bounded. */
 export async function supervise(): Promise<number> {
+  // The command line ends at a signal; a supervisor passes it on and waits for its daemon.
+  releaseSignals();
   if (supervisor() && supervisor() !== process.pid) throw new Error("a supervisor runs already");
   writeFileSync(PID_FILE, String(process.pid));
   let stopping = false;
