@@ -47,6 +47,15 @@ async function run(argv: string[]): Promise<number> {
   const entry = find(word);
   if (!entry) throw await unknown(word);
   if (entry.raw) return entry.raw(rest);
+  if (word === "exec" && at === 0 && rest.length > 1 && !rest[0]!.startsWith("-")) {
+    const cmd = rest[1] === "--" ? rest.slice(2) : rest.slice(1);
+    const plain = cmd.length > 0 && (rest[1] === "--" || !rest[1]!.startsWith("-"));
+    if (plain) {
+      // No flags: the parser is not needed, and its start-up would be most of what the call costs.
+      await (await import("./exec-run.ts")).execInSandbox(rest[0]!, cmd, { stdin: true });
+      return 0;
+    }
+  }
   const { parse } = await import("./program.ts");
   const loaded = await entry.load!();
   await parse(loaded.command(), loaded.prepare?.(rest) ?? rest);

@@ -1,23 +1,7 @@
-import { fstatSync, readFileSync } from "node:fs";
 import { Option } from "commander";
-import { ApiError, TransportError } from "../client/error.ts";
-import { connect } from "./context.ts";
-import { CliError, EXIT, Exit } from "./errors.ts";
-import { ExecCapture } from "./exec-capture.ts";
-import { clean, isTty, jsonMode, printJson, say, write } from "./output.ts";
-import { collect, envFile, environment, seconds } from "./parse.ts";
+import { type ExecFlags, execInSandbox } from "./exec-run.ts";
+import { collect, seconds } from "./parse.ts";
 import { define, options } from "./program.ts";
-
-interface Flags {
-  timeout?: number;
-  detach?: boolean;
-  stdin: boolean;
-  env?: string[];
-  envFile?: string[];
-  cwd?: string;
-  user?: "lohar" | "root";
-  outputFile?: string;
-}
 
 const WITH_VALUE = new Set([
   "--url",
@@ -69,74 +53,5 @@ Status 124: timed out, 125: bhatti failed, 126: cannot be executed, 127: no such
     .addOption(new Option("-u, --user <user>", "who runs it (lohar)").choices(["lohar", "root"]))
     .option("-n, --no-stdin", "empty stdin, as for loops that read a list")
     .action(async (sandbox: string, cmd: string[], _flags, self) => {
-      const flags = options<Flags>(self);
-      try {
-        await execute(sandbox, cmd, flags);
-      } catch (error) {
-        throw asExecFailure(error);
-      }
+      await execInSandbox(sandbox, cmd, options<ExecFlags>(self));
     });
-
-const DAY_S = 86_400;
-
-async function execute(
-  sandbox: string,
-  cmd: string[],
-  flags: ReturnType<typeof options<Flags>>,
-): Promise<void> {
-  let env: Record<string, string> = {};
-  for (const file of flags.envFile ?? [])
-    env = { ...env, ...envFile("--env-file", readFileSync(file, "utf8")) };
-  env = { ...env, ...environment("--env", flags.env) };
-  const body = {
-    cmd,
-    // 0 is "never"; the server knows no longer time than a day.
-    timeout_sec: flags.timeout === 0 ? DAY_S : flags.timeout,
-    env: Object.keys(env).length > 0 ? env : undefined,
-    cwd: flags.cwd,
-    user: flags.user,
-  };
-  const client = connect(flags);
-  if (flags.detach) {
-    const started = await client.exec.detach(sandbox, { ...body, output_file: flags.outputFile });
-    const six = { exit_code: 0, stdout: "", stderr: "", ...started, detached: true };
-    if (printJson(six)) return;
-    say(`pid: ${started.pid}`);
-    say(`output: ${clean(started.output_file)}`);
-    return;
-  }
-  const capture = jsonMode() ? new ExecCapture() : undefined;
-  const outcome = await client.exec.run(
-    sandbox,
-    body,
-    capture ?? { stdout: (chunk) => write(1, chunk), stderr: (chunk) => write(2, chunk) },
-    flags.stdin && forwardsStdin() ? Bun.stdin.stream() : undefined,
-  );
-  if (capture) printJson(capture.result(outcome));
-  if (outcome.timedOut) {
-    if (!capture) write(2, `error: timed out after ${flags.timeout || 300} s; the command was killed\n`);
-    throw new Exit(EXIT.timeout);
-  }
-  throw new Exit(outcome.exitCode);
-}
-
-/** A terminal is for the person; /dev/null has nothing; a closed descriptor neither. */
-function forwardsStdin(): boolean {
-  if (isTty(0)) return false;
-  try {
-    const stat = fstatSync(0);
-    const devNull = 0x103;
-    return !(stat.isCharacterDevice() && stat.rdev === devNull);
-  } catch {
-    return false;
-  }
-}
-
-/** Status 1 is the remote command's to give: whatever fails here leaves with 125. */
-function asExecFailure(error: unknown): unknown {
-  if (error instanceof ApiError || error instanceof TransportError)
-    return Object.assign(error, { exit: EXIT.execFailed });
-  if (error instanceof CliError && error.exit === EXIT.failure)
-    return new CliError(error.message, { ...error.options, exit: EXIT.execFailed });
-  return error;
-}
