@@ -1,5 +1,5 @@
 import { find } from "./commands.ts";
-import { type CliError, Exit, usage } from "./errors.ts";
+import { type CliError, EXIT, Exit, usage } from "./errors.ts";
 import { report } from "./report.ts";
 import { watchSignals } from "./signals.ts";
 
@@ -24,7 +24,11 @@ export async function dispatch(argv: string[]): Promise<never> {
   try {
     status = await run(argv);
   } catch (error) {
-    status = error instanceof Exit ? error.status : await report(error, argv);
+    if (error instanceof Exit) process.exit(error.status);
+    status = await report(error, argv);
+    // Of exec's statuses the low ones are the remote command's.
+    const word = argv[commandIndex(argv)] ?? "";
+    if (status === EXIT.usage && find(word)?.name === "exec") status = EXIT.execFailed;
   }
   process.exit(status);
 }

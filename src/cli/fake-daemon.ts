@@ -18,22 +18,27 @@ export class FakeDaemon {
   readonly seen: Seen[] = [];
   private readonly server: Bun.Server<undefined>;
 
-  constructor(handler: Handler) {
+  /** `sockets`: what happens on the exec stream; without it handshakes get the answer of `handler`. */
+  constructor(handler: Handler, sockets?: Bun.WebSocketHandler<undefined>) {
     this.server = Bun.serve({
       port: 0,
       hostname: "127.0.0.1",
       idleTimeout: 0,
+      websocket: sockets ?? { message() {} },
       fetch: async (raw) => {
         const url = new URL(raw.url);
-        const live = raw.headers.get("x-live") === "1";
         const request: Seen = {
           method: raw.method,
           path: url.pathname,
           query: url.searchParams,
           headers: raw.headers,
-          body: live ? "" : Buffer.from(await raw.arrayBuffer()).toString("latin1"),
+          body: Buffer.from(await raw.arrayBuffer()).toString("latin1"),
         };
         this.seen.push(request);
+        if (sockets && raw.headers.has("upgrade")) {
+          this.server.upgrade(raw);
+          return undefined as unknown as Response;
+        }
         return (
           (await handler(request, raw)) ??
           Response.json({ error: "not found", code: "not_found" }, { status: 404 })

@@ -2,7 +2,7 @@ import { writeNames } from "./complete.ts";
 import { connect } from "./context.ts";
 import { usage } from "./errors.ts";
 import { age, labels } from "./format.ts";
-import { notice, printJson, say, table } from "./output.ts";
+import { notice, printJson, say, setJson, table } from "./output.ts";
 import { collect } from "./parse.ts";
 import { define, options } from "./program.ts";
 
@@ -34,7 +34,7 @@ export const command = () =>
           client.endpoint.url,
           list.map((s) => s.name),
         );
-      if (format === "json") flags.json = true;
+      if (format === "json") setJson(true);
       if (printJson(list)) return;
       if (format === "name") return list.forEach((s) => void say(s.name));
       if (format === "wide")

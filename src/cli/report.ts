@@ -1,7 +1,7 @@
 /** Failures on their way to stderr: one line of what, one of what to do; or one JSON object. */
 import { ApiError, TransportError } from "../client/error.ts";
 import { CliError, EXIT } from "./errors.ts";
-import { clean, dim, red, write } from "./output.ts";
+import { clean, dim, jsonMode, red, write } from "./output.ts";
 
 interface Told {
   error: string;
@@ -14,9 +14,10 @@ interface Told {
 /** Prints the failure and returns the exit status. */
 export async function report(error: unknown, argv: string[]): Promise<number> {
   const told = tell(error);
-  // The flag is looked for here because the failure may be one of parsing. Words behind `--` are not ours.
+  // After a failed parse nobody has switched --json on yet. Words behind `--` are not ours.
   const end = argv.indexOf("--");
-  if ((end < 0 ? argv : argv.slice(0, end)).includes("--json")) {
+  const asked = (end < 0 ? argv : argv.slice(0, end)).includes("--json");
+  if (jsonMode() || (told.code === "usage" && asked)) {
     const { exit, ...body } = told;
     write(2, `${JSON.stringify(body)}\n`);
     return exit;

@@ -1,0 +1,348 @@
+/** Commands as child processes against a fake daemon: what goes over the wire, what is printed, how they end. */
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { COMMANDS } from "./commands.ts";
+import { bhatti, FakeDaemon, Home, sandbox } from "./fake-daemon.ts";
+
+const json = (value: unknown, status = 200, headers: Record<string, string> = {}) =>
+  Response.json(value, { status, headers });
+
+test("every command has help with examples, and refuses flags it does not know", async () => {
+  const words = COMMANDS.filter((c) => !c.hidden).map((c) => c.name);
+  for (const word of words) {
+    const help = await bhatti([word, "--help"]);
+    expect([word, help.code, help.stderr]).toEqual([word, 0, ""]);
+    expect(help.stdout).toContain("Examples:");
+    const refused = await bhatti([word, "--no-such-flag"]);
+    expect([word, refused.code, refused.stdout]).toEqual([word, word === "exec" ? 125 : 2, ""]);
+    expect(refused.stderr).toContain("--no-such-flag");
+  }
+  for (const group of ["snapshot", "file", "user", "admin"]) {
+    const children = (await bhatti([group])).stdout.matchAll(/^ {2}([a-z-]+)(?:\|\w+)? (?:\[|<)/gm);
+    for (const [, child] of children)
+      expect((await bhatti([group, child!, "--help"])).stdout).toContain(`bhatti ${group} ${child}`);
+  }
+}, 120_000);
+
+test("usage errors: unknown words, too many, too few", async () => {
+  expect(await bhatti(["creat"])).toMatchObject({ code: 2, stdout: "" });
+  expect((await bhatti(["creat"])).stderr).toContain("bhatti create");
+  expect((await bhatti(["snapshot", "bogus"])).code).toBe(2);
+  expect((await bhatti(["create", "a", "b"])).code).toBe(2);
+  expect((await bhatti(["inspect"])).code).toBe(2);
+  expect((await bhatti(["create", "a", "--name", "b"])).code).toBe(2);
+  const asJson = await bhatti(["inspect", "--json"]);
+  expect([asJson.stdout, JSON.parse(asJson.stderr)]).toEqual([
+    "",
+    expect.objectContaining({ code: "usage" }),
+  ]);
+}, 30_000);
+
+test("create: the body on the wire, the text, --json, an existing one", async () => {
+  using home = new Home();
+  writeFileSync(join(home.dir, "f"), "\x00\xff");
+  writeFileSync(join(home.dir, "env"), "FROM=file\n");
+  await using daemon = new FakeDaemon(({ body }) => {
+    const { name } = JSON.parse(body) as { name: string };
+    return name === "old"
+      ? json(sandbox("old", { cpus: 1 }), 200, { "x-bhatti-existing": "true" })
+      : json(sandbox("dev", { cpus: 2, memory_mb: 2048 }), 201);
+  });
+  const made = await bhatti(
+    [
+      ...[
+        "create",
+        "dev",
+        "--cpus",
+        "2",
+        "--memory",
+        "2G",
+        "--label",
+        "a=1",
+        "--label",
+        "b=",
+        "--env",
+        "X=1,2",
+      ],
+      ...[
+        "--env-file",
+        join(home.dir, "env"),
+        "--file",
+        `${join(home.dir, "f")}:/f:755`,
+        "--cold-after",
+        "never",
+      ],
+    ],
+    { url: daemon.url, home },
+  );
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  expect(made.stdout).toStartWith("sandbox/dev created (2 vCPU, 2048 MB)\n  IP:    10.0.1.2\n");
+  expect(JSON.parse(daemon.last().body)).toEqual({
+    name: "dev",
+    cpus: 2,
+    memory_mb: 2048,
+    labels: { a: "1", b: "" },
+    env: { FROM: "file", X: "1,2" },
+    files: [{ guest_path: "/f", content: Buffer.from("\x00\xff").toString("base64"), mode: "0755" }],
+    cold_after_s: 0,
+  });
+  expect(daemon.last().headers.get("authorization")).toBe("Bearer bht_test");
+  const old = await bhatti(["create", "old", "--cpus", "4"], { url: daemon.url });
+  expect(old).toMatchObject({ code: 0, stdout: "sandbox/old unchanged (already exists)\n" });
+  expect(old.stderr).toContain("cpus=1");
+  const asJson = JSON.parse((await bhatti(["create", "old", "--json"], { url: daemon.url })).stdout);
+  expect(asJson).toMatchObject({ name: "old", existing: true });
+}, 30_000);
+
+test("list: aligned, hostile names made visible, formats, labels on the wire", async () => {
+  await using daemon = new FakeDaemon(({ query }) =>
+    json(
+      query.has("label")
+        ? []
+        : [sandbox("a"), sandbox("a-longer-name\x1b[2J", { thermal: "cold", status: "stopped" })],
+    ),
+  );
+  const lines = (await bhatti(["list"], { url: daemon.url })).stdout.split("\n");
+  expect(lines[0]).toMatch(/^NAME +STATUS +THERMAL +IP$/);
+  expect(lines[1]!.indexOf("running")).toBe(lines[2]!.indexOf("stopped"));
+  expect(lines.join("")).not.toContain("\x1b");
+  expect((await bhatti(["ls", "-q"], { url: daemon.url })).stdout.split("\n")[0]).toBe("a");
+  expect(JSON.parse((await bhatti(["ls", "-o", "json"], { url: daemon.url })).stdout).length).toBe(2);
+  expect((await bhatti(["ls", "-o", "yaml"], { url: daemon.url })).code).toBe(2);
+  const none = await bhatti(["ls", "--label", "a=1", "--label", "b=2", "--json"], { url: daemon.url });
+  expect(JSON.parse(none.stdout)).toEqual([]);
+  expect(daemon.last().query.getAll("label")).toEqual(["a=1", "b=2"]);
+}, 30_000);
+
+test("names are encoded; server errors carry remedy and request id; one JSON object under --json", async () => {
+  await using daemon = new FakeDaemon(({ path }) =>
+    path.startsWith("/sandboxes/a%2Fb")
+      ? json({ error: "internal error", code: "internal", request_id: "req_7" }, 500)
+      : json({ error: "its memory is lost", code: "memory_lost", remedy: "bhatti start --force dev" }, 409),
+  );
+  const odd = await bhatti(["inspect", "a/b"], { url: daemon.url });
+  expect(odd).toMatchObject({ code: 1, stdout: "" });
+  expect(odd.stderr).toContain("req_7");
+  const lost = await bhatti(["start", "dev"], { url: daemon.url });
+  expect(lost.stderr).toBe("error: its memory is lost\nhint:  bhatti start --force dev\n");
+  const asJson = await bhatti(["start", "dev", "--json"], { url: daemon.url });
+  expect(asJson.stdout).toBe("");
+  expect(JSON.parse(asJson.stderr)).toEqual({
+    error: "its memory is lost",
+    code: "memory_lost",
+    remedy: "bhatti start --force dev",
+  });
+  expect((await bhatti(["inspect", ".."], { url: daemon.url })).code).toBe(1);
+}, 30_000);
+
+test("stop, start, destroy, fork, edit send what was asked", async () => {
+  await using daemon = new FakeDaemon(({ method, path }) => {
+    if (path === "/sandboxes/gone") return undefined;
+    if (method === "DELETE") return json({ status: "destroyed" });
+    if (path.endsWith("/fork")) return json({ sandboxes: [sandbox("x"), sandbox("y")], pause_ms: 12.4 }, 201);
+    return json(path === "/sandboxes" ? [sandbox("l1"), sandbox("l2")] : sandbox("dev"));
+  });
+  const url = daemon.url;
+  expect((await bhatti(["stop", "dev", "--sync"], { url })).stdout).toBe("sandbox/dev stopped\n");
+  expect(JSON.parse(daemon.last().body)).toEqual({ sync: true });
+  expect((await bhatti(["start", "dev", "--force"], { url })).stdout).toBe("sandbox/dev started\n");
+  expect(JSON.parse(daemon.last().body)).toEqual({ force: true });
+  const refused = await bhatti(["destroy", "dev"], { url });
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("--yes")]);
+  expect(daemon.seen.some((r) => r.method === "DELETE")).toBe(false);
+  const some = await bhatti(["rm", "a", "gone", "b", "--yes"], { url });
+  expect([some.code, some.stdout]).toEqual([1, "sandbox/a destroyed\nsandbox/b destroyed\n"]);
+  expect(some.stderr).toContain("gone: not found");
+  expect(JSON.parse((await bhatti(["rm", "a", "-y", "--json"], { url })).stdout)).toEqual({
+    status: "destroyed",
+  });
+  expect((await bhatti(["stop", "--label", "t=1"], { url })).stdout).toBe(
+    "sandbox/l1 stopped\nsandbox/l2 stopped\n",
+  );
+  expect((await bhatti(["stop", "a", "--all"], { url })).code).toBe(2);
+  await bhatti(["fork", "dev", "--name", "x", "--name", "y"], { url });
+  expect(JSON.parse(daemon.last().body)).toEqual({ count: 2, names: ["x", "y"] });
+  expect((await bhatti(["edit", "dev"], { url })).code).toBe(2);
+  await bhatti(
+    ["edit", "dev", "--allow-cold", "--label", "a=1", "--label-delete", "b", "--warm-after", "1m"],
+    { url },
+  );
+  expect(JSON.parse(daemon.last().body)).toEqual({
+    keep_hot: false,
+    labels_add: { a: "1" },
+    labels_remove: ["b"],
+    warm_after_s: 60,
+  });
+}, 60_000);
+
+test("ps and ports leave a sleeping sandbox asleep", async () => {
+  await using daemon = new FakeDaemon(({ path }) =>
+    path.endsWith("/ports")
+      ? json([{ container_port: 80, proxy_url: "/p/80/" }])
+      : json(sandbox("dev", { thermal: "warm" })),
+  );
+  for (const word of ["ps", "ports"]) {
+    const asleep = await bhatti([word, "dev"], { url: daemon.url });
+    expect([asleep.code, asleep.stderr]).toEqual([1, expect.stringContaining("--wake")]);
+  }
+  expect(daemon.seen.every((r) => r.method === "GET" && r.path === "/sandboxes/dev")).toBe(true);
+  const woken = await bhatti(["ports", "dev", "--wake"], { url: daemon.url });
+  expect(woken.stdout).toContain(`80    ${daemon.url}/p/80/`);
+}, 30_000);
+
+test("files: binary both ways, size told, nothing half-written", async () => {
+  using home = new Home();
+  const data = crypto.getRandomValues(new Uint8Array(300_000));
+  await using daemon = new FakeDaemon(({ method, query }) => {
+    if (query.get("path") === "/short")
+      return new Response(data.slice(0, 1000), { headers: { "x-file-size": "2000" } });
+    if (method === "HEAD")
+      return new Response(null, {
+        headers: { "x-file-size": "7", "x-file-mode": "0644", "x-file-isdir": "false" },
+      });
+    if (query.get("ls"))
+      return json(["b", "a\n"].map((name) => ({ name, size: 1, mode: "0644", is_dir: false, mtime: 0 })));
+    return method === "PUT"
+      ? json({ status: "ok" })
+      : new Response(data, { headers: { "x-file-size": "300000" } });
+  });
+  const options = { url: daemon.url, home };
+  expect((await bhatti(["file", "read", "dev", "/x"], options)).bytes).toEqual(data);
+  expect(
+    (await bhatti(["file", "write", "dev", "/a b", "--mode", "755"], { ...options, stdin: data })).stdout,
+  ).toBe("ok\n");
+  expect(daemon.last().query.get("path")).toBe("/a b");
+  expect(daemon.last().query.get("mode")).toBe("0755");
+  expect(daemon.last().headers.get("content-length")).toBe("300000");
+  expect(Buffer.from(daemon.last().body, "latin1").equals(Buffer.from(data))).toBe(true);
+  const target = join(home.dir, "out");
+  expect((await bhatti(["file", "read", "dev", "/x", "-o", target], options)).code).toBe(0);
+  expect(new Uint8Array(readFileSync(target))).toEqual(data);
+  expect((await bhatti(["file", "read", "dev", "/x", "-o", target], options)).code).toBe(2);
+  expect((await bhatti(["file", "write", "dev", "/y", target], options)).code).toBe(0);
+  expect(daemon.last().headers.get("content-length")).toBe("300000");
+  const short = join(home.dir, "short");
+  expect((await bhatti(["file", "read", "dev", "/short", "-o", short], options)).code).toBe(1);
+  expect(existsSync(short)).toBe(false);
+  expect((await bhatti(["file", "ls", "dev", "/"], options)).stdout).toBe(
+    "-0644        1 a\\x0a\n-0644        1 b\n",
+  );
+  expect(JSON.parse((await bhatti(["file", "stat", "dev", "/x", "--json"], options)).stdout)).toEqual({
+    path: "/x",
+    size: 7,
+    mode: "0644",
+    is_dir: false,
+  });
+}, 60_000);
+
+test("snapshots: names, export to a private file, import with its size", async () => {
+  using home = new Home();
+  const view = {
+    id: "i",
+    name: "s",
+    source_sandbox: "x",
+    size_mb: 3,
+    created_at: "",
+    kind: "memory",
+    allocated_bytes: 1,
+  };
+  await using daemon = new FakeDaemon(({ path }) => {
+    if (path.endsWith("/export")) return new Response("archive");
+    if (path.endsWith("/restore")) return json({ sandbox: sandbox("dev"), safety_snapshot: "dev-before" });
+    return json(path === "/snapshots" ? [view] : view);
+  });
+  const options = { url: daemon.url, home };
+  expect((await bhatti(["snapshot", "create", "dev"], options)).code).toBe(2);
+  await bhatti(["snapshot", "create", "dev", "--label", "s"], options);
+  expect(daemon.last()).toMatchObject({ path: "/sandboxes/dev/checkpoint", body: '{"name":"s"}' });
+  const file = join(home.dir, "s.tar.zst");
+  expect((await bhatti(["snapshot", "export", "s", "-o", file], options)).code).toBe(0);
+  expect([readFileSync(file, "utf8"), statSync(file).mode & 0o777]).toEqual(["archive", 0o600]);
+  expect((await bhatti(["snapshot", "export", "s"], options)).stdout).toBe("archive");
+  await bhatti(["snapshot", "import", file, "--cold"], options);
+  expect(daemon.last().query.toString()).toBe("name=s&cold=true");
+  expect(daemon.last().body).toBe("archive");
+  expect((await bhatti(["snapshot", "restore", "dev", "s"], options)).stdout).toContain("dev-before");
+  expect((await bhatti(["snapshot", "list"], options)).stdout).toContain("memory");
+}, 60_000);
+
+test("user: keys once, limits, deletion; a directory that is not there is not made", async () => {
+  using home = new Home();
+  const data = ["--data-dir", join(home.dir, "data")];
+  const missing = await bhatti(["user", "list", ...data], { home });
+  expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining("no data directory")]);
+  expect(existsSync(join(home.dir, "data"))).toBe(false);
+  mkdirSync(join(home.dir, "data"));
+  const made = JSON.parse(
+    (await bhatti(["user", "create", "alice", "--max-memory", "2G", "--json", ...data], { home })).stdout,
+  );
+  expect(made).toMatchObject({ name: "alice", max_memory_mb_per_sandbox: 2048, admin: false });
+  expect(made.api_key).toMatch(/^bht_[0-9a-f]{64}$/);
+  expect((await bhatti(["user", "create", "alice", ...data], { home })).stderr).toContain("already exists");
+  expect(
+    (await bhatti(["user", "limits", "alice", "--max-sandboxes", "9", ...data], { home })).stdout,
+  ).toContain("9 sandboxes");
+  const rotated = JSON.parse(
+    (await bhatti(["user", "rotate-key", "alice", "--json", ...data], { home })).stdout,
+  );
+  expect(rotated.api_key).not.toBe(made.api_key);
+  expect(JSON.parse((await bhatti(["user", "list", "--json", ...data], { home })).stdout)).toMatchObject([
+    { name: "alice", max_sandboxes: 9, sandboxes: 0 },
+  ]);
+  expect((await bhatti(["user", "delete", "nobody", "--yes", ...data], { home })).code).not.toBe(0);
+  expect((await bhatti(["user", "delete", "alice", "--yes", ...data], { home })).code).toBe(0);
+  expect(JSON.parse((await bhatti(["user", "list", "--json", ...data], { home })).stdout)).toEqual([]);
+}, 60_000);
+
+test("admin: status, events newest first and by time, follow as lines, metrics", async () => {
+  const event = (id: number, ts: string) => ({
+    id,
+    ts,
+    type: "sandbox.created",
+    user_id: "u",
+    sandbox_id: "s",
+    meta: { name: "dev", cpus: id },
+  });
+  await using daemon = new FakeDaemon(({ path, query }) => {
+    if (path === "/admin/status") return json({ version: "2", memory: { held_bytes: 1536 } });
+    if (path === "/metrics") return new Response('# TYPE a gauge\na{b="c"} 2\n');
+    if (query.get("follow")) return new Response(`\n${JSON.stringify(event(3, "2026-05-03T00:00:00Z"))}\n`);
+    return json([event(1, "2026-05-01T00:00:00Z"), event(2, "2026-05-02T00:00:00Z")]);
+  });
+  const { url } = daemon;
+  expect((await bhatti(["admin", "status"], { url })).stdout).toContain("memory.held_bytes: 1.5 KiB");
+  const all = JSON.parse((await bhatti(["admin", "events", "--json"], { url })).stdout) as { id: number }[];
+  expect(all.map((e) => e.id)).toEqual([2, 1]);
+  const late = JSON.parse(
+    (await bhatti(["admin", "events", "--since", "2026-05-02", "--json"], { url })).stdout,
+  );
+  expect(late.length).toBe(1);
+  expect((await bhatti(["admin", "events", "--since", "yesterday"], { url })).code).toBe(2);
+  expect(JSON.parse((await bhatti(["admin", "events", "-f", "--json"], { url })).stdout).id).toBe(3);
+  expect((await bhatti(["admin", "events"], { url })).stdout).toContain("cpus=2");
+  expect(JSON.parse((await bhatti(["admin", "metrics", "--json"], { url })).stdout)).toEqual([
+    { name: "a", labels: { b: "c" }, value: 2 },
+  ]);
+}, 60_000);
+
+test("completion: commands, sub-commands, flags, names from the server and its cache", async () => {
+  using home = new Home();
+  const ask = async (url: string, ...words: string[]) =>
+    (await bhatti(["__complete", "--", ...words], { url, home })).stdout.split("\n").filter(Boolean);
+  {
+    await using daemon = new FakeDaemon(({ path }) =>
+      path === "/sandboxes" ? json([sandbox("dev"), sandbox("ci")]) : undefined,
+    );
+    expect(await ask(daemon.url, "cre")).toEqual(["create"]);
+    expect(await ask(daemon.url, "snapshot", "re")).toEqual(["resume", "restore"]);
+    expect(await ask(daemon.url, "create", "--keep")).toEqual(["--keep-hot"]);
+    expect(await ask(daemon.url, "exec", "d")).toEqual(["dev"]);
+    expect(await ask(daemon.url, "file", "read", "")).toEqual(["dev", "ci"]);
+    expect(daemon.seen.length).toBe(1);
+    chmodSync(home.dir, 0o700);
+  }
+  for (const shell of ["bash", "zsh", "fish"])
+    expect((await bhatti(["completion", shell])).stdout).toContain("__complete");
+  expect((await bhatti(["completion", "tcsh"])).code).toBe(2);
+}, 60_000);

@@ -1,0 +1,205 @@
+/** `bhatti exec` against a fake exec stream: bytes, statuses, signals, lost connections. */
+import { expect, test } from "bun:test";
+import { bhatti, FakeDaemon, start } from "./fake-daemon.ts";
+
+type Socket = Bun.ServerWebSocket<undefined>;
+const frame = (kind: number, data: string | Uint8Array) =>
+  Buffer.concat([Buffer.from([kind]), Buffer.from(data as string)]);
+const exit = (socket: Socket, code: number) => {
+  socket.send(JSON.stringify({ type: "exit", exit_code: code }));
+  socket.close(1000);
+};
+
+/** A fake exec stream: `run` acts once the request is there, `stdin` gets what arrives until its end. */
+function stream(
+  run: (socket: Socket, request: Record<string, unknown>) => void,
+  stdin?: (socket: Socket, all: Buffer) => void,
+) {
+  let request: Record<string, unknown> | undefined;
+  let received: Buffer[] = [];
+  const closed = Promise.withResolvers<void>();
+  const daemon = new FakeDaemon(() => undefined, {
+    message(socket, message) {
+      if (typeof message !== "string") return void received.push(Buffer.from(message));
+      const value = JSON.parse(message) as Record<string, unknown>;
+      if (request === undefined) {
+        request = value;
+        socket.send('{"type":"ready"}');
+        run(socket, value);
+      } else if (value.type === "stdin_eof") {
+        stdin?.(socket, Buffer.concat(received));
+        received = [];
+      }
+    },
+    close: () => closed.resolve(),
+  });
+  return { daemon, closed: closed.promise };
+}
+
+test("output is byte-exact and goes to its own stream; the status is the command's", async () => {
+  const data = crypto.getRandomValues(new Uint8Array(500_000));
+  const { daemon } = stream((socket) => {
+    socket.send(frame(1, data.subarray(0, 250_001)));
+    socket.send(frame(2, "complaint\n"));
+    socket.send(frame(1, data.subarray(250_001)));
+    exit(socket, 42);
+  });
+  await using _ = daemon;
+  const done = await bhatti(["exec", "dev", "ls", "--json", "-la"], { url: daemon.url });
+  expect(done.bytes).toEqual(data);
+  expect([done.stderr, done.code]).toEqual(["complaint\n", 42]);
+}, 30_000);
+
+test("argv, environment, directory and user are on the wire; stdin goes along to its end", async () => {
+  const seen: Record<string, unknown>[] = [];
+  const { daemon } = stream(
+    (_socket, request) => seen.push(request),
+    (socket, all) => {
+      socket.send(frame(1, all));
+      exit(socket, 0);
+    },
+  );
+  await using _ = daemon;
+  const data = crypto.getRandomValues(new Uint8Array(3_000_000));
+  const args = [
+    "exec",
+    "--timeout",
+    "2m",
+    "-e",
+    "A=1",
+    "-w",
+    "/srv",
+    "-u",
+    "root",
+    "dev",
+    "--",
+    "cat",
+    "--",
+    "-e",
+  ];
+  const done = await bhatti(args, { url: daemon.url, stdin: data });
+  expect(Buffer.from(done.bytes).equals(Buffer.from(data))).toBe(true);
+  expect(seen).toEqual([
+    { cmd: ["cat", "--", "-e"], timeout_sec: 120, env: { A: "1" }, cwd: "/srv", user: "root" },
+  ]);
+}, 30_000);
+
+test("-n and /dev/null give an empty stdin", async () => {
+  for (const options of [{ stdin: "not this" }, {}]) {
+    const { daemon } = stream(
+      () => {},
+      (socket, all) => exit(socket, all.length === 0 ? 7 : 8),
+    );
+    await using _ = daemon;
+    expect((await bhatti(["exec", "-n", "dev", "--", "cat"], { url: daemon.url, ...options })).code).toBe(7);
+  }
+}, 30_000);
+
+test("--json: one object, the status still the command's, base64 for what is not text", async () => {
+  const { daemon } = stream((socket) => {
+    socket.send(frame(1, Buffer.from([0xff, 0x00])));
+    exit(socket, 3);
+  });
+  await using _ = daemon;
+  const done = await bhatti(["exec", "--json", "dev", "--", "x"], { url: daemon.url });
+  expect(done.code).toBe(3);
+  expect(JSON.parse(done.stdout)).toMatchObject({
+    exit_code: 3,
+    stderr: "",
+    stdout_base64: "/wA=",
+    detached: false,
+  });
+}, 30_000);
+
+test("a timeout is 124, a guest that fails 125, and both say so", async () => {
+  for (const [code, status] of [
+    ["timeout", 124],
+    ["guest_failed", 125],
+  ] as const) {
+    const { daemon } = stream((socket) => {
+      socket.send(JSON.stringify({ type: "error", code, data: "it went wrong" }));
+      socket.close(1000);
+    });
+    await using _ = daemon;
+    const done = await bhatti(["exec", "dev", "--", "x"], { url: daemon.url });
+    expect(done.code).toBe(status);
+    expect(done.stderr).toMatch(/^error: .+\n/);
+  }
+}, 30_000);
+
+test("a connection that ends without a word on the command's end is 125", async () => {
+  const { daemon } = stream((socket) => {
+    socket.send(frame(1, "half"));
+    setTimeout(() => socket.terminate(), 50);
+  });
+  await using _ = daemon;
+  const done = await bhatti(["exec", "dev", "--", "x"], { url: daemon.url });
+  expect([done.code, done.stdout]).toEqual([125, "half"]);
+  expect(done.stderr).toContain("before the command did");
+}, 30_000);
+
+test("a refused handshake tells the server's reason", async () => {
+  await using daemon = new FakeDaemon(() => undefined);
+  const done = await bhatti(["exec", "nobody", "--", "x"], { url: daemon.url });
+  expect([done.code, done.stderr]).toEqual([125, expect.stringContaining("not found")]);
+  expect((await bhatti(["exec", "dev", "--", "x"], { url: "http://127.0.0.1:1" })).code).toBe(125);
+  expect((await bhatti(["exec", "dev"], { url: daemon.url })).code).toBe(125);
+}, 30_000);
+
+for (const [signal, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const)
+  test(`${signal} closes the connection and leaves with ${status}`, async () => {
+    const { daemon, closed } = stream((socket) => void socket.send(frame(1, "started\n")));
+    await using _ = daemon;
+    const child = start(["exec", "dev", "--", "sleep", "1000"], { url: daemon.url });
+    const reader = child.stdout.getReader();
+    await reader.read();
+    child.kill(signal);
+    expect(await child.exited).toBe(status);
+    await closed;
+  }, 30_000);
+
+test("a reader that goes away ends exec quietly and closes the connection", async () => {
+  const { daemon, closed } = stream((socket) => {
+    const more = setInterval(() => {
+      if (socket.readyState !== 1) return clearInterval(more);
+      socket.send(frame(1, "y\n".repeat(30_000)));
+    }, 5);
+  });
+  await using _ = daemon;
+  const script = `"$@" | head -n 1; echo "\${PIPESTATUS[0]}"`;
+  const child = Bun.spawn(
+    [
+      "bash",
+      "-c",
+      script,
+      "-",
+      process.execPath,
+      `${import.meta.dir}/../main.ts`,
+      "exec",
+      "dev",
+      "--",
+      "yes",
+    ],
+    {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { PATH: process.env.PATH!, HOME: "/nonexistent", BHATTI_URL: daemon.url, BHATTI_TOKEN: "x" },
+    },
+  );
+  expect(await new Response(child.stdout).text()).toBe("y\n141\n");
+  expect(await new Response(child.stderr).text()).toBe("");
+  await closed;
+}, 30_000);
+
+test("--detach prints pid and file", async () => {
+  await using daemon = new FakeDaemon(() =>
+    Response.json({ pid: 12, output_file: "/tmp/o.log", detached: true }),
+  );
+  const done = await bhatti(["exec", "--detach", "dev", "--", "server"], { url: daemon.url });
+  expect(done).toMatchObject({ code: 0, stdout: "pid: 12\noutput: /tmp/o.log\n" });
+  expect(JSON.parse(daemon.last().body)).toEqual({ cmd: ["server"], detach: true });
+}, 30_000);
