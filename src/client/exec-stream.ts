@@ -7,8 +7,8 @@ const STDOUT = 1;
 const STDERR = 2;
 /** Below the server's limit of 1 MiB a message. */
 const STDIN_CHUNK = 64 * 1024;
-/** Bytes of stdin on their way before the next chunk is read. */
-const STDIN_BUFFERED = 1024 * 1024;
+/** Bytes of stdin that the command has not taken yet, before the next chunk is sent. */
+const STDIN_WINDOW = 2 * 1024 * 1024;
 
 export const lost = (http: Http, what: string) => new TransportError(`${http.base}: ${what}`, "unreachable");
 
@@ -37,6 +37,7 @@ export function converse(
 ): Promise<ExecOutcome> {
   const { signal } = http.options;
   const abort = () => socket.terminate();
+  const taken = { bytes: 0 };
   const conversation = new Promise<ExecOutcome>((resolve, reject) => {
     socket.onclose = () => reject(lost(http, "the connection ended before the command did; it was killed"));
     socket.onerror = () => {};
@@ -45,7 +46,8 @@ export function converse(
         if (typeof data !== "string") return output(new Uint8Array(data as ArrayBuffer), sink);
         const event = JSON.parse(data) as Record<string, unknown>;
         // A stdin that cannot be read must not look like one that ended.
-        if (event.type === "ready") void forward(socket, stdin).catch(reject);
+        if (event.type === "ready") void forward(socket, stdin, taken).catch(reject);
+        else if (event.type === "stdin_taken") taken.bytes = Number(event.bytes);
         else if (event.type === "exit") resolve({ exitCode: Number(event.exit_code), timedOut: false });
         else if (event.type === "error" && event.code === "timeout")
           resolve({ exitCode: 124, timedOut: true });
@@ -69,14 +71,21 @@ function output(message: Uint8Array, sink: ExecSink): void {
   else if (message[0] === STDERR) sink.stderr(message.subarray(1));
 }
 
-/** Sends stdin and its end. Waits while the socket is behind. Ends early when the socket closes. */
-async function forward(socket: WebSocket, stdin: ReadableStream<Uint8Array> | undefined): Promise<void> {
+/** Sends stdin and its end. Waits while the command is behind. Ends early when the socket closes. */
+async function forward(
+  socket: WebSocket,
+  stdin: ReadableStream<Uint8Array> | undefined,
+  taken: { bytes: number },
+): Promise<void> {
+  let sent = 0;
   const isOpen = () => socket.readyState === WebSocket.OPEN;
   for await (const chunk of (stdin ?? []) as AsyncIterable<Uint8Array<ArrayBuffer>>) {
     for (let at = 0; at < chunk.length; at += STDIN_CHUNK) {
-      while (socket.bufferedAmount > STDIN_BUFFERED && isOpen()) await Bun.sleep(2);
+      while (sent - taken.bytes > STDIN_WINDOW && isOpen()) await Bun.sleep(1);
       if (!isOpen()) return;
-      socket.send(chunk.subarray(at, at + STDIN_CHUNK));
+      const piece = chunk.subarray(at, at + STDIN_CHUNK);
+      socket.send(piece);
+      sent += piece.length;
     }
   }
   if (isOpen()) socket.send('{"type":"stdin_eof"}');

@@ -11,13 +11,14 @@ import { notStarted, toExec } from "./exec-routes.ts";
 import { guestErrorToApp } from "./guest-errors.ts";
 import { execSchema } from "./schemas.ts";
 import type { Sandboxes } from "./service.ts";
+import { StdinQueue } from "./stdin-queue.ts";
 
 export interface StreamData {
   sandboxes: Sandboxes;
   user: User;
   ref: string;
   abort: AbortController;
-  stdin: ReadableStreamDefaultController<Uint8Array> | null;
+  stdin: StdinQueue | null;
   guestSignal: ((signal: string) => void) | null;
   started: boolean;
   drained: (() => void) | null;
@@ -58,9 +59,9 @@ export const streamSockets: Bun.WebSocketHandler<StreamData> = {
   message(socket, message) {
     const { data } = socket;
     if (typeof message === "string") return control(socket, message);
-    try {
-      data.stdin?.enqueue(new Uint8Array(message));
-    } catch {}
+    if (data.stdin?.push(new Uint8Array(message)) === false) {
+      fail(socket, "too_large", "stdin was sent faster than the command takes it: wait for stdin_taken");
+    }
   },
   drain(socket) {
     socket.data.drained?.();
@@ -84,9 +85,7 @@ function control(socket: Socket, message: string): void {
     data.started = true;
     void run(socket, value);
   } else if (value.type === "stdin_eof") {
-    try {
-      data.stdin?.close();
-    } catch {}
+    data.stdin?.end();
   }
 }
 
@@ -104,11 +103,8 @@ async function run(socket: Socket, first: unknown): Promise<void> {
     const request = toExec(parsed.data);
     const lease = await data.sandboxes.lease(data.user, data.ref, "exec", data.abort.signal);
     release = lease.release;
-    request.stdin = new ReadableStream<Uint8Array>({
-      start(controller) {
-        data.stdin = controller;
-      },
-    });
+    data.stdin = new StdinQueue((bytes) => socket.send(JSON.stringify({ type: "stdin_taken", bytes })));
+    request.stdin = data.stdin.stream;
     socket.send('{"type":"ready"}');
     const output = (kind: number) => (chunk: Uint8Array) => {
       const framed = new Uint8Array(chunk.length + 1);

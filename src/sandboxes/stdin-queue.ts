@@ -1,0 +1,62 @@
+/** Stdin of a streamed exec between a socket that cannot be paused and a guest that takes its time: bounded, with credit. */
+
+/** Bytes that may wait. A client that keeps to the credit never comes near. */
+const MAX_WAITING = 16 << 20;
+/** Credit is told in steps of this many bytes. */
+const STEP = 256 << 10;
+
+export class StdinQueue {
+  readonly stream: ReadableStream<Uint8Array>;
+  private readonly chunks: Uint8Array[] = [];
+  private waiting = 0;
+  private taken = 0;
+  private told = 0;
+  private ended = false;
+  private wake: (() => void) | null = null;
+
+  /** `tell` gets the number of bytes taken so far. */
+  constructor(private readonly tell: (taken: number) => void) {
+    this.stream = new ReadableStream<Uint8Array>(
+      {
+        pull: async (controller) => {
+          while (this.chunks.length === 0 && !this.ended) {
+            await new Promise<void>((resolve) => {
+              this.wake = resolve;
+            });
+          }
+          const chunk = this.chunks.shift();
+          if (!chunk) return controller.close();
+          this.waiting -= chunk.length;
+          this.taken += chunk.length;
+          if (this.taken - this.told >= STEP) {
+            this.told = this.taken;
+            this.tell(this.taken);
+          }
+          controller.enqueue(chunk);
+        },
+        cancel: () => this.end(),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** False when the bound is passed: the sender ignores the credit. */
+  push(chunk: Uint8Array): boolean {
+    if (this.ended) return true;
+    if (this.waiting + chunk.length > MAX_WAITING) return false;
+    this.chunks.push(chunk);
+    this.waiting += chunk.length;
+    this.notify();
+    return true;
+  }
+
+  end(): void {
+    this.ended = true;
+    this.notify();
+  }
+
+  private notify(): void {
+    this.wake?.();
+    this.wake = null;
+  }
+}
