@@ -17,10 +17,15 @@ function stream(
 ) {
   let request: Record<string, unknown> | undefined;
   let received: Buffer[] = [];
+  let taken = 0;
   const closed = Promise.withResolvers<void>();
   const daemon = new FakeDaemon(() => undefined, {
     message(socket, message) {
-      if (typeof message !== "string") return void received.push(Buffer.from(message));
+      if (typeof message !== "string") {
+        received.push(Buffer.from(message));
+        taken += message.length;
+        return void socket.send(JSON.stringify({ type: "stdin_taken", bytes: taken }));
+      }
       const value = JSON.parse(message) as Record<string, unknown>;
       if (request === undefined) {
         request = value;
