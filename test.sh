@@ -76,14 +76,17 @@ wants go && run_go
 if wants unit; then
   run_bun unit 420 src
 fi
+spaces() { ip netns list | awk '{print $1}' | grep -E '^[a-z]{3}[0-9]+$' | sort; }
 if wants e2e; then
+  before=$(spaces || true)
   # Kernel and image are kept for the next run when somebody works on the suites.
   [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || trap 'bun test/e2e/clean.ts' EXIT
   for file in test/e2e/*.test.ts; do
     run_bun "e2e-$(basename "$file" .test.ts)" 480 "$file"
   done
-  if [ -n "$(ip netns list | grep -E '^[a-z]{3}[0-9]+' || true)" ]; then
-    say "left over: $(ip netns list | tr '\n' ' ')"
+  left=$(comm -13 <(printf '%s\n' "$before") <(spaces || true) | tr '\n' ' ')
+  if [ -n "${left// /}" ]; then
+    say "left over: $left"
     count leftovers 0 1 0 0
   fi
 fi
