@@ -23,11 +23,10 @@ const (
 
 // network brings up loopback and eth0.
 func network() error {
-	// Off for everything but loopback, where programs may insist on ::1.
-	for _, name := range []string{"all", "default"} {
+	// Off everywhere, before any interface is up: no path of IPv6 has to be guarded.
+	for _, name := range []string{"all", "default", "lo"} {
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
 	}
-	_ = os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("0"), 0)
 	c, err := netlink.Open()
 	if err != nil {
 		return err
