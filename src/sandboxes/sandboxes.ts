@@ -92,7 +92,7 @@ export class SandboxService implements Sandboxes {
           return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
         });
       });
-    });
+    }).finally(() => deps.pool.want(shape));
     if (made.existing) return { sandbox: view(made.actor), existing: true, timings };
     if (signal?.aborted) {
       await this.destroyActor(made.actor, "caller left");

@@ -19,8 +19,8 @@ export interface WaitingVm {
 
 /** Shapes that are kept ready, most recently used first. */
 const MAX_SHAPES = 2;
-/** Pause between two preparations, ms. */
-const REST_MS = 20;
+/** Pause before each preparation, ms: the first command in the sandbox just made goes first. */
+const REST_MS = 250;
 const WAIT_MS = 200;
 
 export class VmPool {
@@ -38,21 +38,15 @@ export class VmPool {
 
   /** Keeps VMs of this shape ready from now on. */
   want(shape: TemplateShape): void {
-    this.remember(shape);
-    this.fill();
-  }
-
-  private remember(shape: TemplateShape): string {
     const key = this.templates.key(shape);
     const others = this.shapes.filter((known) => this.templates.key(known) !== key);
     this.shapes = [shape, ...others].slice(0, MAX_SHAPES);
-    return key;
+    this.fill();
   }
 
-  /** A VM of this shape, or null. It belongs to the caller. */
+  /** A VM of this shape, or null. It belongs to the caller, who says `want` when its create is over. */
   async take(shape: TemplateShape): Promise<WaitingVm | null> {
-    const key = this.remember(shape);
-    this.fill();
+    const key = this.templates.key(shape);
     for (;;) {
       const at = this.waiting.findIndex((candidate) => candidate.key === key);
       if (at < 0) return null;

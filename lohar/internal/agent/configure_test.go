@@ -74,7 +74,7 @@ func TestConfigureOrderAndToken(t *testing.T) {
 	if a.code != "" || a.result["generation"] != 1.0 {
 		t.Fatal(a.result)
 	}
-	if got := m.order(); got != "entropy clock hostname neighbours mount thaw" {
+	if got := m.order(); got != "entropy clock hostname neighbours mount" {
 		t.Fatal(got)
 	}
 	other.expectClosed("")
@@ -100,7 +100,7 @@ func TestGenerations(t *testing.T) {
 		t.Fatal(a.result, m.order())
 	}
 	dialClient(t, addr, testToken)
-	if a := c.do("configure", identityRequest("generation", 6, "kind", "wake")...); a.code != "" || m.order() != "entropy clock neighbours thaw" {
+	if a := c.do("configure", identityRequest("generation", 6, "kind", "wake")...); a.code != "" || m.order() != "entropy clock neighbours" {
 		t.Fatal(a.result, m.order())
 	}
 }
@@ -163,7 +163,7 @@ func TestWarmOnlyBeforeConfigure(t *testing.T) {
 	m := &fakeMachine{}
 	_, addr := startServer(t, Options{Machine: m})
 	c := dialClient(t, addr, "")
-	if a := c.do("warm"); a.code != "" || m.order() != "entropy hostname neighbours" {
+	if a := c.do("warm"); a.code != "" || m.order() != "entropy hostname neighbours entropy hostname neighbours" {
 		t.Fatal(a.result, m.order())
 	}
 	if a := c.do("exec", "argv", sh("true")); a.code != "not_configured" {

@@ -2,8 +2,11 @@ package agent
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"io"
 	"net"
+	"runtime"
+	"strings"
 	"time"
 
 	"bhatti/lohar/internal/identity"
@@ -22,18 +25,24 @@ func warm(c *conn, _ []byte) (any, error) {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed)
 	m := s.Machine
-	steps := []func() error{
-		func() error { return m.AddEntropy(seed) },
-		func() error { return m.SetHostname("bhatti") },
-		m.FlushNeighbours,
-	}
-	if root := m.Root(); root != "" {
-		placeholder := identity.Identity{Hostname: "bhatti", Resolver: []string{"169.254.77.1"}, Search: []string{"internal"}}
-		steps = append(steps, func() error { return placeholder.Apply(root) })
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return nil, err
+	// Twice, each time another name: what is unchanged is not written, and the writing is what must be warm.
+	for _, digit := range []string{"0", "1"} {
+		_ = sha256.Sum256(seed)
+		placeholder := identity.Identity{Hostname: "bhatti" + digit, MachineID: strings.Repeat(digit, 32), Resolver: []string{"169.254.77.1"}, Search: []string{"internal"}}
+		for _, step := range []func() error{
+			func() error { return m.AddEntropy(seed) },
+			func() error { return m.SetHostname(placeholder.Hostname) },
+			func() error {
+				if root := m.Root(); root != "" {
+					return placeholder.Apply(root)
+				}
+				return nil
+			},
+			m.FlushNeighbours,
+		} {
+			if err := step(); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := m.GrowRoot(); err != nil {
@@ -42,6 +51,7 @@ func warm(c *conn, _ []byte) (any, error) {
 	for _, argv := range [][]string{{"true"}, {"sh", "-c", "exit 0"}, {"true"}} {
 		s.rehearse(argv)
 	}
+	runtime.GC() // not in the middle of configure
 	return empty{}, nil
 }
 

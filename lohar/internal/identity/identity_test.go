@@ -56,6 +56,32 @@ func TestApply(t *testing.T) {
 	}
 }
 
+func TestLinksAreNeverWrittenThrough(t *testing.T) {
+	root := t.TempDir()
+	write(t, root+"/elsewhere", "untouched")
+	write(t, root+"/etc/hosts", "127.0.0.1 localhost\n")
+	for _, name := range []string{"hostname", "machine-id"} {
+		if err := os.Link(root+"/elsewhere", root+"/etc/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long, short := Identity{Hostname: strings.Repeat("h", 63), MachineID: strings.Repeat("a", 32)}, Identity{Hostname: "h"}
+	for _, id := range []Identity{long, short} {
+		if err := id.Apply(root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if read(t, root+"/elsewhere") != "untouched" {
+		t.Error("written through a hard link")
+	}
+	if got := read(t, root+"/etc/hostname"); got != "h\n" {
+		t.Errorf("%q is left of the longer name", got)
+	}
+	if info, err := os.Stat(root + "/etc/machine-id"); err != nil || info.Mode().Perm() != 0o444 {
+		t.Errorf("mode of machine-id: %v %v", info.Mode(), err)
+	}
+}
+
 func TestHostKeysAreNeverShared(t *testing.T) {
 	key := "/etc/ssh/ssh_host_ed25519_key"
 	setUp := func() string {
