@@ -1,6 +1,7 @@
 /** `bhatti serve`: start, recover, listen, wait for a signal, leave. */
 import { unlinkSync, writeFileSync } from "node:fs";
 import { listen } from "../http/listen.ts";
+import { collectKernels } from "../kernel/collect.ts";
 import { createLog } from "../lib/log.ts";
 import { recover } from "../sandboxes/recovery.ts";
 import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
@@ -30,6 +31,9 @@ export async function runDaemon(config: Config): Promise<number> {
   await templates.start();
   await snapshots.start();
   const recovered = await recover(sandboxes);
+  const needed = [...sandboxes.deps.rows.all(), ...snapshots.rows.all()].map((row) => row.kernel);
+  const kernels = collectKernels(config.dataDir, new Set(needed));
+  if (kernels.length > 0) log.info({ kernels }, "old guest kernels removed");
   const server = listen(parts.app, config.listen);
   const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
   writeFileSync(

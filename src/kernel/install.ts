@@ -1,7 +1,7 @@
 /** Fetches the distribution's cloud kernel through apt (which verifies the signatures) and makes it bootable for guests. */
-import { createHash } from "node:crypto";
 import { existsSync, readlinkSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { sha256 } from "../lib/hash.ts";
 import { hex } from "../lib/ids.ts";
 import { run } from "../lib/run.ts";
 import { buildInitramfs } from "./initramfs.ts";
@@ -33,7 +33,7 @@ export async function refreshAgent(options: InstallKernel): Promise<string> {
 
 /**
  * Idempotent: the same kernel with the same agent is not built again. Version: `<release>-<8 hex of the agent>`. Older
- * versions stay for the sandboxes that were saved under them.
+ * versions stay while a sandbox or snapshot needs them (collect.ts).
  */
 export async function installKernel({
   dataDir,
@@ -43,10 +43,7 @@ export async function installKernel({
 }: InstallKernel): Promise<string> {
   const root = `${dataDir}/kernel`;
   await mkdir(root, { recursive: true, mode: 0o711 });
-  const agent = createHash("sha256")
-    .update(await readFile(lohar))
-    .digest("hex")
-    .slice(0, 8);
+  const agent = (await sha256(lohar)).slice(0, 8);
   const name = wanted ?? (await newestPackage());
   const release = name.replace(/^linux-image-/, "");
   const version = `${release}-${agent}`;
@@ -59,17 +56,13 @@ export async function installKernel({
       await unpackKernel(`${tree}/boot/vmlinuz-${release}`, `${staging}/vmlinux`);
       progress("building initramfs");
       await buildInitramfs(staging, `${tree}/lib/modules/${release}`, lohar);
-      const sha = async (file: string) =>
-        createHash("sha256")
-          .update(await readFile(`${staging}/${file}`))
-          .digest("hex");
       const manifest = {
         version,
         package: name,
         release,
         agent,
-        vmlinux: await sha("vmlinux"),
-        initramfs: await sha("initramfs"),
+        vmlinux: await sha256(`${staging}/vmlinux`),
+        initramfs: await sha256(`${staging}/initramfs`),
       };
       await writeFile(`${staging}/manifest.json`, JSON.stringify(manifest, null, 2));
       await run(["chmod", "-R", "a+rX", staging]);

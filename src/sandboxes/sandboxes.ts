@@ -1,4 +1,5 @@
 /** The service behind routes and snapshots: finds the actor, hands it the work. */
+import { EngineError } from "../engine/engine.ts";
 import { AppError, conflict } from "../http/errors.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
@@ -76,7 +77,7 @@ export class SandboxService implements Sandboxes {
       mode: file.mode,
     }));
     let timings: Record<string, number> = {};
-    const made = await this.claim(user, want.name, async () => {
+    const attempt = async () => {
       // The row comes first: a cap that is reached must not build a template.
       const waiting = await deps.pool.take(shape);
       let row: SandboxRow;
@@ -92,7 +93,18 @@ export class SandboxService implements Sandboxes {
           return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
         });
       });
-    }).finally(() => deps.pool.want(shape));
+    };
+    const made = await this.claim(user, want.name, () =>
+      attempt().catch(async (error: unknown) => {
+        if (!(error instanceof EngineError) || !deps.templates.has(shape)) throw error;
+        deps.log.error(
+          { err: error, detail: error.detail, image: image.name },
+          "template refused: built anew",
+        );
+        await deps.templates.drop(shape);
+        return attempt();
+      }),
+    ).finally(() => deps.pool.want(shape));
     if (made.existing) return { sandbox: view(made.actor), existing: true, timings };
     if (signal?.aborted) {
       await this.destroyActor(made.actor, "caller left");

@@ -1,10 +1,10 @@
 /** Boots a machine that belongs to nobody and freezes it in the moment its agent answers. */
-import { createHash } from "node:crypto";
-import { chmod, chown, mkdir, readFile, rm } from "node:fs/promises";
+import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import type { Config } from "../daemon/config.ts";
 import type { Engine, KernelFiles, VmSpec } from "../engine/engine.ts";
 import type { Guest } from "../guest/guest.ts";
+import { sha256 } from "../lib/hash.ts";
 import { newId } from "../lib/ids.ts";
 import { GUEST, type Network, type Owner } from "../network/network.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -81,9 +81,7 @@ export class TemplateBuilder {
         await vm.kill();
       }
       for (const file of ["state", "mem", "disk"]) await chmod(`${into}/${file}`, 0o400);
-      return createHash("sha256")
-        .update(await readFile(`${into}/state`))
-        .digest("hex");
+      return await sha256(`${into}/state`);
     } finally {
       reservation.release();
       await network.release(TEMPLATE_OWNER, net);

@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
+import { sha256 } from "../lib/hash.ts";
 import { newId } from "../lib/ids.ts";
 import type { TemplateBuilder, TemplateDeps, TemplateShape } from "./builder.ts";
 import type { CloneSource } from "./clone-source.ts";
@@ -37,7 +38,7 @@ export class Templates {
     return `${this.deps.config.dataDir}/templates`;
   }
 
-  /** Removes half-built templates and those of other kernels, VMMs or CPUs. */
+  /** Removes half-built and damaged templates and those of other kernels, VMMs or CPUs. */
   async start(): Promise<void> {
     await mkdir(this.root, { recursive: true, mode: 0o700 });
     for (const name of await readdir(this.root)) {
@@ -45,7 +46,8 @@ export class Templates {
       const valid =
         manifest !== null &&
         manifest.fingerprint === this.deps.engine.fingerprint() &&
-        manifest.kernel === this.deps.kernels.current().version;
+        manifest.kernel === this.deps.kernels.current().version &&
+        manifest.stateSha256 === (await sha256(`${this.root}/${name}/state`));
       if (!valid) await rm(`${this.root}/${name}`, { recursive: true, force: true });
       else this.ready.set(name, source(`${this.root}/${name}`, manifest));
     }

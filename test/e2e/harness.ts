@@ -174,10 +174,9 @@ export class Installation {
   async ended(ms = 60_000): Promise<void> {
     const child = this.child;
     if (!child) return;
-    const timeout = Bun.sleep(ms).then(() => {
-      throw new Error("the daemon did not end");
-    });
-    await Promise.race([child.exited, timeout]);
+    const { promise: late, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new Error("the daemon did not end")), ms);
+    await Promise.race([child.exited, late]).finally(() => clearTimeout(timer));
     this.child = null;
   }
 

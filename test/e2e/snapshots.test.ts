@@ -372,4 +372,21 @@ date +%s%3N`;
     expect(sums()).toEqual(before);
     writeFileSync(`${installation.dataDir}/clones-done`, "200");
   }, 300_000);
+
+  test("a damaged template is built anew, by the create that finds it and at the daemon's start", async () => {
+    const state = () => {
+      const [key] = readdirSync(`${installation.dataDir}/templates`).filter((name) => !name.startsWith("."));
+      return `${installation.dataDir}/templates/${key}/state`;
+    };
+    const good = readFileSync(state());
+    truncateSync(state(), 1000);
+    const made = await api.create();
+    expect(await api.sh(made.id, "echo whole")).toBe("whole");
+    expect(readFileSync(state()).length).toBeGreaterThan(good.length / 2);
+    await api.destroy(made.id);
+    truncateSync(state(), 1000);
+    await installation.restart();
+    expect(readdirSync(`${installation.dataDir}/templates`)).toEqual([]);
+    await api.destroy((await api.create()).id);
+  }, 120_000);
 });

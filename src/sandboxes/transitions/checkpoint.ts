@@ -1,11 +1,13 @@
 /** Copies a machine as it is now: memory, device state and disk of one moment. The source goes on. */
+
 import { rm } from "node:fs/promises";
 import { EngineError } from "../../engine/engine.ts";
 import { AppError, conflict } from "../../http/errors.ts";
+import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import { statePath, vmSpec } from "../vm-spec.ts";
 import { Transition } from "./steps.ts";
-import { goOn, sha256 } from "./stop.ts";
+import { goOn } from "./stop.ts";
 import { wake } from "./wake.ts";
 
 export interface Checkpoint {

@@ -2,10 +2,10 @@
 import { rm, stat } from "node:fs/promises";
 import { EngineError } from "../../engine/engine.ts";
 import { AppError } from "../../http/errors.ts";
+import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
 import { connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
-import { sha256 } from "./stop.ts";
 import { CONFIGURE_MS } from "./wake.ts";
 
 /**

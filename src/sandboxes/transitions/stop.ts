@@ -1,6 +1,6 @@
 /** hot or warm → cold: device state is written, memory is already in its file, the VMM ends. */
-import { createHash } from "node:crypto";
-import { readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
+import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import { statePath, vmSpec } from "../vm-spec.ts";
 import { Transition } from "./steps.ts";
@@ -93,10 +93,4 @@ async function makeDurable(actor: Actor, generation: number): Promise<void> {
     if (!actor.gone && row.consumed === 0)
       deps.log.warn({ sandbox: row.id, err: error }, "background sync failed");
   }
-}
-
-export async function sha256(path: string): Promise<string> {
-  return createHash("sha256")
-    .update(await readFile(path))
-    .digest("hex");
 }
