@@ -88,7 +88,7 @@ try {
   table.add("create to first exec result", firstExec);
   table.add("destroy", destroys);
   const burst = performance.now();
-  const many = await Promise.all(Array.from({ length: 20 }, () => api.create({ memory_mb: 256 })));
+  const many = await Promise.all(Array.from({ length: 20 }, () => api.create({ memory_mb: 512 })));
   table.note(`20 parallel creates: ${(performance.now() - burst).toFixed(0)} ms in all, no error`);
   await Promise.all(many.map((s) => api.ok("DELETE", `/sandboxes/${s.id}`)));
   const began = performance.now();
@@ -230,6 +230,20 @@ try {
     );
   }
   table.add("source pause of a fork, idle 1 GiB", pauses);
+  for (const memory_mb of [256, 2048]) {
+    const { id } = await api.create({ memory_mb });
+    table.add(
+      `source pause of a snapshot, idle ${memory_mb} MiB`,
+      await repeat(5, async (i) => {
+        const { pause_ms } = await api.ok("POST", `/sandboxes/${id}/checkpoint`, {
+          name: `m${memory_mb}-${i}`,
+        });
+        await api.ok("DELETE", `/snapshots/m${memory_mb}-${i}`);
+        return pause_ms;
+      }),
+    );
+    await api.ok("DELETE", `/sandboxes/${id}`);
+  }
   const dirty: number[] = [];
   for (let i = 0; i < 5; i++) {
     await api.sh("g", "head -c 200000000 /dev/urandom >/dev/shm/x");
