@@ -18,6 +18,8 @@ export interface Config {
   networkPool: number;
   /** VMs without owner that wait for a create. */
   vmPool: number;
+  /** Shapes whose templates are made ahead: at the daemon's start and when their image changes. */
+  templates: { image: string; cpus: number; memoryMb: number }[];
   /** Disk that templates may use together, MiB. */
   templateBudgetMb: number;
   /** Deadline for putting running sandboxes to cold at host shutdown, seconds. */
@@ -44,6 +46,7 @@ export const DEFAULTS: Config = {
   maxConcurrentWakes: 8,
   networkPool: 8,
   vmPool: 2,
+  templates: [{ image: "minimal", cpus: 1, memoryMb: 1024 }],
   templateBudgetMb: 10240,
   shutdownDeadlineS: 90,
   logLevel: "info",

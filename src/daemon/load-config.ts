@@ -19,6 +19,16 @@ const fileSchema = z.strictObject({
   max_concurrent_wakes: z.number().int().min(1).max(256).optional(),
   network_pool: z.number().int().min(0).max(256).optional(),
   vm_pool: z.number().int().min(0).max(64).optional(),
+  templates: z
+    .array(
+      z.strictObject({
+        image: z.string().default("minimal"),
+        cpus: z.number().min(0.1).max(64).default(1),
+        memory_mb: z.number().int().min(128).max(1_048_576).default(1024),
+      }),
+    )
+    .max(16)
+    .optional(),
   template_budget_mb: z.number().int().min(0).optional(),
   shutdown_deadline_s: z.number().int().min(1).max(3600).optional(),
   log_level: z.enum(["debug", "info", "warn", "error"]).optional(),
@@ -63,6 +73,9 @@ export function loadConfig(path = configPath()): Config {
     maxConcurrentWakes: file.max_concurrent_wakes ?? DEFAULTS.maxConcurrentWakes,
     networkPool: file.network_pool ?? DEFAULTS.networkPool,
     vmPool: file.vm_pool ?? DEFAULTS.vmPool,
+    templates:
+      file.templates?.map(({ image, cpus, memory_mb }) => ({ image, cpus, memoryMb: memory_mb })) ??
+      DEFAULTS.templates,
     templateBudgetMb: file.template_budget_mb ?? DEFAULTS.templateBudgetMb,
     shutdownDeadlineS: file.shutdown_deadline_s ?? DEFAULTS.shutdownDeadlineS,
     logLevel: file.log_level ?? DEFAULTS.logLevel,

@@ -1,6 +1,7 @@
 /** `bhatti serve`: start, recover, listen, wait for a signal, leave. */
 import { unlinkSync, writeFileSync } from "node:fs";
 import { listen } from "../http/listen.ts";
+import { watchImages } from "../images/watch.ts";
 import { collectKernels } from "../kernel/collect.ts";
 import { createLog } from "../lib/log.ts";
 import { recover } from "../sandboxes/recovery.ts";
@@ -41,9 +42,10 @@ export async function runDaemon(config: Config): Promise<number> {
     JSON.stringify({ pid: process.pid, url: server.url, version: VERSION }),
   );
   log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
-  if (config.vmPool > 0) {
-    void sandboxes.prepare().catch((err) => log.warn({ err }, "the default template could not be prepared"));
-  }
+  const prepare = () =>
+    void sandboxes.prepare().catch((err) => log.warn({ err }, "a template could not be prepared"));
+  prepare();
+  const forgetImages = watchImages(config.dataDir, prepare);
   events.record({
     type: "daemon.started",
     meta: { version: VERSION, recovered_vms: recovered.adopted, listen: config.listen },
@@ -55,6 +57,7 @@ export async function runDaemon(config: Config): Promise<number> {
   log.info({ signal }, "stopping");
   events.record({ type: "daemon.shutdown", meta: { signal } });
   stopWatching();
+  forgetImages();
   const saveAll = signal === "SIGUSR2" || (await hostIsStopping());
   await server.stop(saveAll ? 1000 : 10_000);
   if (saveAll) {

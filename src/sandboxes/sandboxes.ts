@@ -133,19 +133,21 @@ export class SandboxService implements Sandboxes {
     return view(made.actor);
   }
 
-  /** Makes template and waiting VMs of the default shape ahead of the first create. */
+  /** Makes templates and waiting VMs of the configured shapes ahead of the first create, one after the other. */
   async prepare(): Promise<void> {
     const { deps } = this;
-    const image = await deps.images.resolve("minimal").catch(() => null);
-    if (!image) return;
-    const shape = {
-      image: image.name,
-      imagePath: image.path,
-      imageDigest: image.digest,
-      vcpus: 1,
-      memoryMb: DEFAULT_MEMORY_MB,
-    };
-    if (await deps.templates.prepare(shape)) deps.pool.want(shape);
+    for (const { image: name, cpus, memoryMb } of deps.config.templates) {
+      const image = await deps.images.resolve(name).catch(() => null);
+      if (!image) continue; // built later, it is noticed (images/watch.ts)
+      const shape = {
+        image: image.name,
+        imagePath: image.path,
+        imageDigest: image.digest,
+        vcpus: vcpusOf(cpus),
+        memoryMb,
+      };
+      if (await deps.templates.prepare(shape)) deps.pool.want(shape);
+    }
   }
 
   get(user: User, ref: string): SandboxView {

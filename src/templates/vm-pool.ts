@@ -17,8 +17,8 @@ export interface WaitingVm {
   vm: Vm;
 }
 
-/** Shapes that are kept ready, most recently used first. */
-const MAX_SHAPES = 2;
+/** Shapes that are kept ready, most recently used first; more when more are configured. */
+const MIN_SHAPES = 2;
 /** Pause before each preparation, ms: the first command in the sandbox just made goes first. */
 const REST_MS = 250;
 const WAIT_MS = 200;
@@ -36,11 +36,19 @@ export class VmPool {
     private readonly mayHold: (memoryMb: number) => boolean,
   ) {}
 
-  /** Keeps VMs of this shape ready from now on. */
+  /** Keeps VMs of this shape ready from now on; those of a shape or an image that is no longer wanted end. */
   want(shape: TemplateShape): void {
-    const key = this.templates.key(shape);
-    const others = this.shapes.filter((known) => this.templates.key(known) !== key);
-    this.shapes = [shape, ...others].slice(0, MAX_SHAPES);
+    const others = this.shapes.filter(
+      (known) =>
+        known.image !== shape.image || known.vcpus !== shape.vcpus || known.memoryMb !== shape.memoryMb,
+    );
+    const limit = Math.max(MIN_SHAPES, this.deps.config.templates.length);
+    this.shapes = [shape, ...others].slice(0, limit);
+    const keys = new Set(this.shapes.map((wanted) => this.templates.key(wanted)));
+    for (const { key } of this.waiting.filter((vm) => !keys.has(vm.key))) {
+      const at = this.waiting.findIndex((vm) => vm.key === key);
+      void this.discard(this.waiting.splice(at, 1)[0]!);
+    }
     this.fill();
   }
 

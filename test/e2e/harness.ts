@@ -91,6 +91,7 @@ export class Installation {
         network_base: base,
         network_pool: 2,
         vm_pool: 0,
+        templates: [],
         rate_factor: 0,
         warm_after_s: 0,
         cold_after_s: 0,
