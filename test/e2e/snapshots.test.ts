@@ -386,6 +386,7 @@ date +%s%3N`;
     await api.destroy(made.id);
     truncateSync(state(), 1000);
     await installation.restart();
+    api = installation.api;
     expect(readdirSync(`${installation.dataDir}/templates`)).toEqual([]);
     await api.destroy((await api.create()).id);
   }, 120_000);
