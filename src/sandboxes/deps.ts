@@ -13,9 +13,16 @@ import type { MemoryBudget } from "./memory.ts";
 import type { SandboxRows } from "./rows.ts";
 
 /** Root file systems by name. */
+export interface Image {
+  name: string;
+  path: string;
+  digest: string;
+  sizeMb: number;
+}
+
 export interface ImageSource {
   /** Throws AppError not_found (unknown) or unavailable (file damaged). */
-  resolve(name: string): Promise<{ name: string; path: string; digest: string; sizeMb: number }>;
+  resolve(name: string): Promise<Image>;
 }
 
 /** Installed kernels; a stopped VM keeps the one it was started with. */

@@ -1,11 +1,12 @@
 /** The service behind routes and snapshots: finds the actor, hands it the work. */
 import { EngineError } from "../engine/engine.ts";
 import { AppError, conflict } from "../http/errors.ts";
+import type { TemplateShape } from "../templates/builder.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import { Actor } from "./actor.ts";
 import { type Admitted, admit } from "./admission.ts";
-import type { SandboxDeps } from "./deps.ts";
+import type { Image, SandboxDeps } from "./deps.ts";
 import { Registry, visible } from "./registry.ts";
 import type { SandboxRow } from "./rows.ts";
 import type {
@@ -48,13 +49,7 @@ export class SandboxService implements Sandboxes {
         },
       );
     }
-    const shape = {
-      image: image.name,
-      imagePath: image.path,
-      imageDigest: image.digest,
-      vcpus: vcpusOf(cpus),
-      memoryMb,
-    };
+    const shape = shapeOf(image, cpus, memoryMb);
     const want: Admitted = {
       name: input.name,
       namePrefix: "sandbox",
@@ -139,13 +134,7 @@ export class SandboxService implements Sandboxes {
     for (const { image: name, cpus, memoryMb } of deps.config.templates) {
       const image = await deps.images.resolve(name).catch(() => null);
       if (!image) continue; // built later, it is noticed (images/watch.ts)
-      const shape = {
-        image: image.name,
-        imagePath: image.path,
-        imageDigest: image.digest,
-        vcpus: vcpusOf(cpus),
-        memoryMb,
-      };
+      const shape = shapeOf(image, cpus, memoryMb);
       if (await deps.templates.prepare(shape)) deps.pool.want(shape);
     }
   }
@@ -346,4 +335,14 @@ export class SandboxService implements Sandboxes {
   private event(type: string, actor: Actor, meta: Record<string, unknown>): void {
     this.deps.events.record({ type, userId: actor.row.created_by, sandboxId: actor.row.id, meta });
   }
+}
+
+function shapeOf(image: Image, cpus: number, memoryMb: number): TemplateShape {
+  return {
+    image: image.name,
+    imagePath: image.path,
+    imageDigest: image.digest,
+    vcpus: vcpusOf(cpus),
+    memoryMb,
+  };
 }
