@@ -32,9 +32,6 @@ export async function runDaemon(config: Config): Promise<number> {
   await templates.start();
   await snapshots.start();
   const recovered = await recover(sandboxes);
-  const needed = [...sandboxes.deps.rows.all(), ...snapshots.rows.all()].map((row) => row.kernel);
-  const kernels = collectKernels(config.dataDir, new Set(needed));
-  if (kernels.length > 0) log.info({ kernels }, "old guest kernels removed");
   const server = listen(parts.app, config.listen);
   const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
   writeFileSync(
@@ -42,6 +39,13 @@ export async function runDaemon(config: Config): Promise<number> {
     JSON.stringify({ pid: process.pid, url: server.url, version: VERSION }),
   );
   log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
+  try {
+    const needed = [...sandboxes.deps.rows.all(), ...snapshots.rows.all()].map((row) => row.kernel);
+    const kernels = collectKernels(config.dataDir, new Set(needed));
+    if (kernels.length > 0) log.info({ kernels }, "old guest kernels removed");
+  } catch (err) {
+    log.warn({ err }, "old guest kernels could not be removed");
+  }
   const prepare = () =>
     void sandboxes.prepare().catch((err) => log.warn({ err }, "a template could not be prepared"));
   prepare();

@@ -12,7 +12,7 @@ import type { VmPool } from "../templates/vm-pool.ts";
 import type { MemoryBudget } from "./memory.ts";
 import type { SandboxRows } from "./rows.ts";
 
-/** Root file systems by name. */
+/** A root file system: `path` is its file, `digest` says what is in it. */
 export interface Image {
   name: string;
   path: string;
@@ -20,6 +20,7 @@ export interface Image {
   sizeMb: number;
 }
 
+/** Root file systems by name. */
 export interface ImageSource {
   /** Throws AppError not_found (unknown) or unavailable (file damaged). */
   resolve(name: string): Promise<Image>;

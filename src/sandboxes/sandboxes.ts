@@ -72,6 +72,7 @@ export class SandboxService implements Sandboxes {
       mode: file.mode,
     }));
     let timings: Record<string, number> = {};
+    let template: CloneSource | null = null;
     const attempt = async () => {
       // The row comes first: a cap that is reached must not build a template.
       const waiting = await deps.pool.take(shape);
@@ -85,18 +86,20 @@ export class SandboxService implements Sandboxes {
       return this.bringUp(row, async (actor) => {
         timings = await deps.templates.with(shape, async (clone) => {
           if (!clone) deps.rows.update(row, { created_from: "boot" });
+          if (!waiting) template = clone;
           return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
         });
       });
     };
     const made = await this.claim(user, want.name, () =>
       attempt().catch(async (error: unknown) => {
-        if (!(error instanceof EngineError) || !deps.templates.has(shape)) throw error;
-        deps.log.error(
-          { err: error, detail: error.detail, image: image.name },
-          "template refused: built anew",
-        );
-        await deps.templates.drop(shape);
+        if (!template) throw error;
+        // Dropped in the meantime: another create met the damage first, and took the files away.
+        const refused = error instanceof EngineError;
+        if (!refused && deps.templates.isCurrent(shape, template)) throw error;
+        const detail = refused ? error.detail : undefined;
+        deps.log.error({ err: error, detail, image: image.name }, "template refused: built anew");
+        await deps.templates.drop(shape, template);
         return attempt();
       }),
     ).finally(() => deps.pool.want(shape));

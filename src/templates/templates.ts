@@ -71,6 +71,11 @@ export class Templates {
     return this.ready.has(this.key(shape));
   }
 
+  /** Whether creates of this shape would still be made from this template. */
+  isCurrent(shape: TemplateShape, template: CloneSource): boolean {
+    return this.ready.get(this.key(shape)) === template;
+  }
+
   /**
    * Runs `use` with the template for `shape`, building it first if needed (callers at the same time share one build), or
    * with null when it cannot be built: the caller boots. The template is not collected while it is used.
@@ -90,9 +95,10 @@ export class Templates {
     return this.with(shape, async (found) => found !== null);
   }
 
-  /** Forgets a template that turned out to be unusable. */
-  async drop(shape: TemplateShape): Promise<void> {
+  /** Forgets a template that turned out to be unusable; one that was built since then stays. */
+  async drop(shape: TemplateShape, unusable: CloneSource): Promise<void> {
     const key = this.key(shape);
+    if (this.ready.get(key) !== unusable) return;
     this.ready.delete(key);
     await rm(`${this.root}/${key}`, { recursive: true, force: true });
   }

@@ -24,7 +24,7 @@ const REST_MS = 250;
 const WAIT_MS = 200;
 
 export class VmPool {
-  private readonly waiting: WaitingVm[] = [];
+  private waiting: WaitingVm[] = [];
   private shapes: TemplateShape[] = [];
   private filling: Promise<void> | null = null;
   private stopped = false;
@@ -44,12 +44,14 @@ export class VmPool {
     );
     const limit = Math.max(MIN_SHAPES, this.deps.config.templates.length);
     this.shapes = [shape, ...others].slice(0, limit);
-    const keys = new Set(this.shapes.map((wanted) => this.templates.key(wanted)));
-    for (const { key } of this.waiting.filter((vm) => !keys.has(vm.key))) {
-      const at = this.waiting.findIndex((vm) => vm.key === key);
-      void this.discard(this.waiting.splice(at, 1)[0]!);
-    }
+    const unwanted = this.waiting.filter((vm) => !this.wanted(vm.key));
+    this.waiting = this.waiting.filter((vm) => this.wanted(vm.key));
+    for (const vm of unwanted) void this.discard(vm);
     this.fill();
+  }
+
+  private wanted(key: string): boolean {
+    return this.shapes.some((shape) => this.templates.key(shape) === key);
   }
 
   /** A VM of this shape, or null. It belongs to the caller, who says `want` when its create is over. */
@@ -116,7 +118,7 @@ export class VmPool {
         await Bun.sleep(WAIT_MS); // no namespace is ready just now
         continue;
       }
-      if (this.stopped) await this.discard(made);
+      if (this.stopped || !this.wanted(made.key)) await this.discard(made);
       else this.waiting.push(made);
     }
   }

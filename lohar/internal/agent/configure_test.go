@@ -74,7 +74,7 @@ func TestConfigureOrderAndToken(t *testing.T) {
 	if a.code != "" || a.result["generation"] != 1.0 {
 		t.Fatal(a.result)
 	}
-	if got := m.order(); got != "entropy clock hostname neighbours mount" {
+	if got := m.order(); got != "entropy clock hostname neighbours mount thaw" {
 		t.Fatal(got)
 	}
 	other.expectClosed("")
@@ -100,7 +100,7 @@ func TestGenerations(t *testing.T) {
 		t.Fatal(a.result, m.order())
 	}
 	dialClient(t, addr, testToken)
-	if a := c.do("configure", identityRequest("generation", 6, "kind", "wake")...); a.code != "" || m.order() != "entropy clock neighbours" {
+	if a := c.do("configure", identityRequest("generation", 6, "kind", "wake")...); a.code != "" || m.order() != "entropy clock neighbours thaw" {
 		t.Fatal(a.result, m.order())
 	}
 }

@@ -72,9 +72,6 @@ func (s *Server) thawUsers() error {
 	s.mu.Lock()
 	rearm(&s.thawUser, 0, nil)
 	s.mu.Unlock()
-	if !s.table.Frozen() { // writing to the cgroup is dear, and most guests were never frozen
-		return nil
-	}
 	err := s.Machine.ThawUser()
 	s.table.SetFrozen(false)
 	return err

@@ -69,13 +69,6 @@ func (t *Table) SetFrozen(frozen bool) {
 	t.mu.Unlock()
 }
 
-// Frozen is what SetFrozen was told last.
-func (t *Table) Frozen() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.frozen
-}
-
 func (p *Process) finish(ws syscall.WaitStatus) {
 	p.status = ws
 	close(p.done)

@@ -1,5 +1,4 @@
 /** Copies a machine as it is now: memory, device state and disk of one moment. The source goes on. */
-
 import { rm } from "node:fs/promises";
 import { EngineError } from "../../engine/engine.ts";
 import { AppError, conflict } from "../../http/errors.ts";
