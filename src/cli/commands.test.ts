@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { COMMANDS } from "./commands.ts";
 import { bhatti, FakeDaemon, Home, sandbox } from "./fake-daemon.ts";
+import { COMMANDS } from "./table.ts";
 
 const json = (value: unknown, status = 200, headers: Record<string, string> = {}) =>
   Response.json(value, { status, headers });

@@ -1,7 +1,7 @@
-import { find } from "./commands.ts";
-import { type CliError, EXIT, Exit, usage } from "./errors.ts";
-import { report } from "./report.ts";
-import { watchSignals } from "./signals.ts";
+import { type CliError, EXIT, Exit, usage } from "./base/errors.ts";
+import { report } from "./base/report.ts";
+import { watchSignals } from "./base/signals.ts";
+import { find } from "./table.ts";
 
 /** Global flags that take a value: their value is not the command. */
 const WITH_VALUE = new Set(["--url", "--token", "--data-dir"]);
@@ -56,11 +56,11 @@ async function run(argv: string[]): Promise<number> {
     const plain = cmd.length > 0 && (rest[1] === "--" || !rest[1]!.startsWith("-"));
     if (plain) {
       // No flags: the parser is not needed, and its start-up would be most of what the call costs.
-      await (await import("./exec-run.ts")).execInSandbox(rest[0]!, cmd, { stdin: true });
+      await (await import("./commands/exec-run.ts")).execInSandbox(rest[0]!, cmd, { stdin: true });
       return 0;
     }
   }
-  const { parse } = await import("./program.ts");
+  const { parse } = await import("./base/program.ts");
   const loaded = await entry.load!();
   await parse(loaded.command(), loaded.prepare?.(rest) ?? rest);
   return 0;

@@ -1,5 +1,5 @@
-import { COMMANDS } from "./commands.ts";
-import { bold, write } from "./output.ts";
+import { bold, write } from "./base/output.ts";
+import { COMMANDS } from "./table.ts";
 
 /** Help of the program itself, on stdout. Returns the exit status. */
 export function rootHelp(): number {

@@ -1,12 +1,21 @@
 import { expect, test } from "bun:test";
-import { parseMetrics } from "./admin.ts";
+import { CliError } from "./base/errors.ts";
+import { bytes, labels, span } from "./base/format.ts";
+import { clean } from "./base/output.ts";
+import {
+  envFile,
+  environment,
+  fileMapping,
+  integer,
+  mebibytes,
+  pairs,
+  seconds,
+  since,
+} from "./base/parse.ts";
+import { parseMetrics } from "./commands/admin.ts";
+import { prepare } from "./commands/exec.ts";
 import { commandIndex } from "./dispatch.ts";
-import { CliError } from "./errors.ts";
-import { prepare } from "./exec.ts";
-import { bytes, labels, span } from "./format.ts";
 import { distance, similar } from "./help.ts";
-import { clean } from "./output.ts";
-import { envFile, environment, fileMapping, integer, mebibytes, pairs, seconds, since } from "./parse.ts";
 
 test("the command word is found behind global flags and their values", () => {
   expect(commandIndex(["--url", "create", "list"])).toBe(2);

@@ -1,6 +1,6 @@
 /** The WebSocket of docs/exec-stream.md: live stdin, exact bytes. */
 import { ApiError, TransportError } from "./error.ts";
-import type { ExecBody, ExecOutcome, ExecSink } from "./exec.ts";
+import type { ExecBody, ExecOutcome, ExecSink } from "./exec-types.ts";
 import type { Http } from "./http.ts";
 
 const STDOUT = 1;

@@ -1,26 +1,7 @@
 import { ApiError } from "./error.ts";
 import { converse, lost, open } from "./exec-stream.ts";
+import type { ExecBody, ExecOutcome, ExecSink } from "./exec-types.ts";
 import { type Http, path } from "./http.ts";
-
-export interface ExecBody {
-  cmd: string[];
-  /** Seconds, 1…86400; the server's default is 300. The command is killed when they have passed. */
-  timeout_sec?: number;
-  env?: Record<string, string>;
-  cwd?: string;
-  user?: "lohar" | "root";
-}
-
-/** Called in order; may block, which holds the guest back. */
-export interface ExecSink {
-  stdout(chunk: Uint8Array): void;
-  stderr(chunk: Uint8Array): void;
-}
-
-export interface ExecOutcome {
-  exitCode: number;
-  timedOut: boolean;
-}
 
 /** Commands in a sandbox: live over a WebSocket, or detached. */
 export class ExecClient {

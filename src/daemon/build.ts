@@ -6,7 +6,12 @@ import { createEngine } from "../engine/choose.ts";
 import { EventLog } from "../events/event-log.ts";
 import { Metrics } from "../events/metrics.ts";
 import { eventRoutes } from "../events/routes.ts";
+import { execRoutes } from "../exec/routes.ts";
+import { execStreamRoutes, streamSockets } from "../exec/stream.ts";
+import { filesRoutes } from "../files/routes.ts";
 import { createGuestClient } from "../guest/client.ts";
+import { guestErrorToApp } from "../guest/errors.ts";
+import { GuestError } from "../guest/guest.ts";
 import { UserLimits } from "../http/rate-limit.ts";
 import { createApp } from "../http/server.ts";
 import { createImages } from "../images/images.ts";
@@ -15,11 +20,8 @@ import { createKernels } from "../kernel/kernels.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { HostNetwork } from "../network/create.ts";
 import { GUEST } from "../network/network.ts";
-import { execRoutes } from "../sandboxes/exec-routes.ts";
-import { execStreamRoutes } from "../sandboxes/exec-stream.ts";
-import { filesRoutes } from "../sandboxes/files-routes.ts";
+import { proxyRoutes } from "../ports/routes.ts";
 import { MemoryBudget } from "../sandboxes/memory.ts";
-import { proxyRoutes } from "../sandboxes/proxy-routes.ts";
 import { sandboxRoutes } from "../sandboxes/routes.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
@@ -31,11 +33,14 @@ import { Store } from "../store/store.ts";
 import { TemplateBuilder } from "../templates/builder.ts";
 import { Templates } from "../templates/templates.ts";
 import { VmPool } from "../templates/vm-pool.ts";
+import { userRoutes } from "../users/routes.ts";
 import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
 import { loharPath } from "./lohar.ts";
 import { migrations } from "./migrations.ts";
+import { operations } from "./operations.ts";
+import { statusRoutes } from "./status-routes.ts";
 
 /** Everything that runs, not yet started. */
 export async function build(config: Config, log: Logger) {
@@ -95,8 +100,25 @@ export async function build(config: Config, log: Logger) {
     bootId: process.env.BHATTI_TEST_BOOT_ID ?? readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     connectGuest,
   });
-  metrics.watch(sandboxes, () => events.dropped);
-  const snapshots = new SnapshotService(new SnapshotRows(store), sandboxes);
+  metrics.watch(() => {
+    const { freeBytes, reservedBytes } = storage.free();
+    return {
+      ...sandboxes.stats(),
+      diskFreeBytes: freeBytes,
+      diskReservedBytes: reservedBytes,
+      eventsDropped: events.dropped,
+    };
+  });
+  const snapshots = new SnapshotService({
+    rows: new SnapshotRows(store),
+    sandboxes,
+    engine,
+    storage,
+    events,
+    log,
+    currentKernel: () => kernels.current().version,
+    config,
+  });
   const users = new Users(store);
   const app = createApp({
     version: VERSION,
@@ -108,6 +130,8 @@ export async function build(config: Config, log: Logger) {
       metrics.authFailure();
       events.record({ type: "auth.failed", meta: { ip: address } });
     },
+    translate: (error) => (error instanceof GuestError ? guestErrorToApp(error) : null),
+    operations,
     routes: [
       sandboxRoutes({ sandboxes }),
       execStreamRoutes({ sandboxes }),
@@ -115,8 +139,13 @@ export async function build(config: Config, log: Logger) {
       filesRoutes({ sandboxes }),
       proxyRoutes({ sandboxes }),
       snapshotRoutes({ snapshots }),
+      userRoutes({ countSandboxes: (userId) => sandboxes.deps.rows.count(userId) }),
       eventRoutes({
         events,
+        metrics,
+        sandboxId: (userId, ref) => sandboxes.registry.find(userId, ref)?.row.id,
+      }),
+      statusRoutes({
         metrics,
         sandboxes,
         version: VERSION,
@@ -125,5 +154,17 @@ export async function build(config: Config, log: Logger) {
       }),
     ],
   });
-  return { app, store, network, templates, pool, sandboxes, snapshots, events, storage, engine };
+  return {
+    app,
+    sockets: streamSockets,
+    store,
+    network,
+    templates,
+    pool,
+    sandboxes,
+    snapshots,
+    events,
+    storage,
+    engine,
+  };
 }

@@ -32,7 +32,7 @@ export async function runDaemon(config: Config): Promise<number> {
   await templates.start();
   await snapshots.start();
   const recovered = await recover(sandboxes);
-  const server = listen(parts.app, config.listen);
+  const server = listen(parts.app, config.listen, parts.sockets);
   const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
   writeFileSync(
     `${config.dataDir}/daemon.json`,

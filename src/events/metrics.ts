@@ -1,12 +1,33 @@
 /** Prometheus metrics of the daemon. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { SandboxMetrics } from "../sandboxes/deps.ts";
-import type { SandboxService } from "../sandboxes/sandboxes.ts";
 
 /** Seconds. */
 const BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
 
-export class Metrics implements SandboxMetrics {
+/** Figures read at every scrape. */
+export interface Figures {
+  hot: number;
+  warm: number;
+  cold: number;
+  memoryHeldBytes: number;
+  memoryBudgetBytes: number;
+  diskFreeBytes: number;
+  diskReservedBytes: number;
+  eventsDropped: number;
+}
+
+const GAUGES: [name: string, help: string, key: keyof Figures][] = [
+  ["bhatti_sandboxes_hot", "Sandboxes that are hot", "hot"],
+  ["bhatti_sandboxes_warm", "Sandboxes that are warm", "warm"],
+  ["bhatti_sandboxes_cold", "Sandboxes that are cold", "cold"],
+  ["bhatti_memory_held_bytes", "Memory promised to hot and warm sandboxes", "memoryHeldBytes"],
+  ["bhatti_memory_budget_bytes", "Memory that may be promised", "memoryBudgetBytes"],
+  ["bhatti_disk_free_bytes", "Free space of the data directory", "diskFreeBytes"],
+  ["bhatti_disk_reserved_bytes", "Space promised to running sandboxes", "diskReservedBytes"],
+  ["bhatti_events_dropped_total", "Events that were lost", "eventsDropped"],
+];
+
+export class Metrics {
   readonly registry = new Registry();
   private readonly requests = new Counter({
     name: "bhatti_requests_total",
@@ -78,7 +99,7 @@ export class Metrics implements SandboxMetrics {
   }
 
   /** Gauges that are read when somebody asks, not kept up to date. */
-  watch(service: SandboxService, eventsDropped: () => number): void {
+  watch(figures: () => Figures): void {
     const gauge = (name: string, help: string, read: () => number) =>
       new Gauge({
         name,
@@ -88,29 +109,7 @@ export class Metrics implements SandboxMetrics {
           this.set(read());
         },
       });
-    for (const thermal of ["hot", "warm", "cold"] as const)
-      gauge(`bhatti_sandboxes_${thermal}`, `Sandboxes that are ${thermal}`, () => service.stats()[thermal]);
-    gauge(
-      "bhatti_memory_held_bytes",
-      "Memory promised to hot and warm sandboxes",
-      () => service.stats().memoryHeldBytes,
-    );
-    gauge(
-      "bhatti_memory_budget_bytes",
-      "Memory that may be promised",
-      () => service.stats().memoryBudgetBytes,
-    );
-    gauge(
-      "bhatti_disk_free_bytes",
-      "Free space of the data directory",
-      () => service.deps.storage.free().freeBytes,
-    );
-    gauge(
-      "bhatti_disk_reserved_bytes",
-      "Space promised to running sandboxes",
-      () => service.deps.storage.free().reservedBytes,
-    );
-    gauge("bhatti_events_dropped_total", "Events that were lost", eventsDropped);
+    for (const [name, help, key] of GAUGES) gauge(name, help, () => figures()[key]);
     gauge("process_resident_memory_bytes", "Memory of the daemon", () => process.memoryUsage().rss);
     gauge(
       "process_cpu_seconds_total",

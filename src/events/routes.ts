@@ -1,26 +1,23 @@
-/** GET /events, /metrics, /admin/status, /me. */
+/** GET /events, /metrics. */
 import { Hono } from "hono";
-import type { AppEnv } from "../http/app-env.ts";
-import { AppError, badRequest } from "../http/errors.ts";
 import { encode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
-import type { SandboxService } from "../sandboxes/sandboxes.ts";
-import type { User } from "../users/user.ts";
+import { badRequest } from "../lib/errors.ts";
+import type { AppEnv } from "../users/app-env.ts";
+import { mustBeAdmin } from "../users/operator.ts";
 import type { BhattiEvent, EventFilter, Events } from "./events.ts";
 import type { Metrics } from "./metrics.ts";
 
-export interface AdminDeps {
+export interface EventRouteDeps {
   events: Events;
   metrics: Metrics;
-  sandboxes: SandboxService;
-  version: string;
-  startedAt: number;
-  countUsers(): number;
+  /** Id of the user's sandbox of that id or name. */
+  sandboxId(userId: string, ref: string): string | undefined;
 }
 
 const PING_MS = 20_000;
 
-export function eventRoutes(deps: AdminDeps): Hono<AppEnv> {
+export function eventRoutes(deps: EventRouteDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get("/events", (c) => {
     const user = c.get("user");
@@ -28,7 +25,7 @@ export function eventRoutes(deps: AdminDeps): Hono<AppEnv> {
     const filter: EventFilter = {
       type: c.req.query("type"),
       userId: user.admin ? c.req.query("user") : user.id,
-      sandboxId: sandbox ? (deps.sandboxes.registry.find(user.id, sandbox)?.row.id ?? sandbox) : undefined,
+      sandboxId: sandbox ? (deps.sandboxId(user.id, sandbox) ?? sandbox) : undefined,
       sinceId: whole(c.req.query("since"), "since"),
       limit: whole(c.req.query("limit"), "limit"),
     };
@@ -46,53 +43,7 @@ export function eventRoutes(deps: AdminDeps): Hono<AppEnv> {
     });
   });
   app.all("/metrics", only("GET"));
-  app.get("/admin/status", (c) => {
-    mustBeAdmin(c.get("user"));
-    return reply(c, status(deps));
-  });
-  app.all("/admin/status", only("GET"));
-  app.get("/me", (c) => {
-    const user = c.get("user");
-    return reply(c, {
-      id: user.id,
-      name: user.name,
-      admin: user.admin,
-      sandboxes: deps.sandboxes.deps.rows.count(user.id),
-      max_sandboxes: user.maxSandboxes,
-      max_cpus_per_sandbox: user.maxCpusPerSandbox,
-      max_memory_mb_per_sandbox: user.maxMemoryMbPerSandbox,
-      max_snapshots: user.maxSnapshots,
-    });
-  });
-  app.all("/me", only("GET"));
   return app;
-}
-
-function status(deps: AdminDeps) {
-  const stats = deps.sandboxes.stats();
-  const { deps: parts } = deps.sandboxes;
-  const disk = parts.storage.free();
-  return {
-    version: deps.version,
-    uptime_s: Math.round((Date.now() - deps.startedAt) / 1000),
-    engine: parts.engine.name,
-    accel: parts.engine.accel,
-    storage: parts.storage.mode,
-    users: deps.countUsers(),
-    sandboxes: { total: stats.total, hot: stats.hot, warm: stats.warm, cold: stats.cold },
-    memory: { held_bytes: stats.memoryHeldBytes, budget_bytes: stats.memoryBudgetBytes },
-    disk: { free_bytes: disk.freeBytes, total_bytes: disk.totalBytes, reserved_bytes: disk.reservedBytes },
-    templates: parts.templates.list().length,
-    requests: deps.metrics.counts(),
-    daemon_memory_bytes: process.memoryUsage().rss,
-  };
-}
-
-function mustBeAdmin(user: User): void {
-  if (!user.admin)
-    throw new AppError("forbidden", "this needs an operator's key", {
-      remedy: "use the key of a user that was created with --admin",
-    });
 }
 
 function whole(text: string | undefined, name: string): number | undefined {

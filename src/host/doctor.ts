@@ -146,7 +146,7 @@ async function daemon(dataDir: string) {
 }
 
 async function key() {
-  const { endpoint, home } = await import("../cli/config.ts");
+  const { endpoint, home } = await import("../cli/base/config.ts");
   const file = `${home()}/.bhatti/config.yaml`;
   try {
     accessSync(file, constants.R_OK);

@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { rm } from "node:fs/promises";
 import unit from "../../packaging/bhatti.service" with { type: "text" };
-import { releaseSignals } from "../cli/signals.ts";
+import { releaseSignals } from "../cli/base/signals.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { run } from "../lib/run.ts";
 import { mountStorage } from "./storage.ts";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { z } from "zod";
+import { operations } from "../daemon/operations.ts";
+import { AppError } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
-import { AppError } from "./errors.ts";
 import { decode, encode } from "./json.ts";
 import { openApiDocument } from "./openapi.ts";
 import { classOf, RateLimiter, UserLimits } from "./rate-limit.ts";
@@ -96,7 +97,9 @@ test("durations as Go prints them", () => {
 });
 
 test("the OpenAPI document names every route once and validates as JSON", () => {
-  const document = JSON.parse(JSON.stringify(openApiDocument("1"))) as { paths: Record<string, object> };
+  const document = JSON.parse(JSON.stringify(openApiDocument("1", operations))) as {
+    paths: Record<string, object>;
+  };
   expect(Object.keys(document.paths)).toContain("/sandboxes/{sandbox}/exec");
   expect(Object.keys(document.paths).length).toBeGreaterThan(20);
 });

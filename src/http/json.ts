@@ -1,7 +1,7 @@
 /** JSON in and out as the contract wants it: spec/http-api §3.1, §3.2. */
 import type { Context } from "hono";
 import type { z } from "zod";
-import { badRequest } from "./errors.ts";
+import { badRequest } from "../lib/errors.ts";
 
 const MAX_BODY = 1024 * 1024;
 

@@ -1,7 +1,6 @@
 /** Binds the app to an address. */
 import type { Hono } from "hono";
-import { type StreamData, streamSockets } from "../sandboxes/exec-stream.ts";
-import type { AppEnv } from "./app-env.ts";
+import type { Caller, HttpEnv } from "./env.ts";
 
 export interface Listener {
   url: string;
@@ -9,18 +8,25 @@ export interface Listener {
   stop(drainMs: number): Promise<void>;
 }
 
-/** `listen`: "127.0.0.1:8080", ":8080" (all addresses) or "127.0.0.1:0" (any port). */
-export function listen(app: Hono<AppEnv>, address: string): Listener {
+/**
+ * `address`: "127.0.0.1:8080", ":8080" (all addresses) or "127.0.0.1:0" (any port). `sockets`: what happens on connections
+ * that a route upgraded.
+ */
+export function listen<U extends Caller, D>(
+  app: Hono<HttpEnv<U>>,
+  address: string,
+  sockets: Bun.WebSocketHandler<D>,
+): Listener {
   const at = address.lastIndexOf(":");
   const hostname = address.slice(0, at).replace(/^\[|\]$/g, "");
-  const server = Bun.serve<StreamData, never>({
+  const server = Bun.serve<D, never>({
     hostname: hostname || "0.0.0.0",
     port: Number(address.slice(at + 1)),
     // Bodies have their own bounds; a request that sends nothing for so long is cut (streams switch it off).
     idleTimeout: 120,
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     fetch: (request, server) => app.fetch(request, { server: server as never }),
-    websocket: streamSockets,
+    websocket: sockets,
   });
   return {
     url: `http://${hostname || "127.0.0.1"}:${server.port}`,

@@ -1,5 +1,5 @@
 /** Token buckets per user and class (spec/http-api §5), and a brake on guessing keys per address. */
-import { AppError } from "./errors.ts";
+import { AppError } from "../lib/errors.ts";
 
 export interface Rate {
   burst: number;

@@ -1,35 +1,35 @@
 /** The HTTP pipeline: version headers, health, authentication, limits, request ids, errors, access log. spec/http-api §2. */
 import { Hono } from "hono";
 import type { Logger } from "pino";
-import { GuestError } from "../guest/guest.ts";
+import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
-import { guestErrorToApp } from "../sandboxes/guest-errors.ts";
-import type { User } from "../users/user.ts";
-import type { AppEnv } from "./app-env.ts";
-import { AppError } from "./errors.ts";
+import type { Caller, HttpEnv } from "./env.ts";
 import { encode } from "./json.ts";
-import { openApiDocument } from "./openapi.ts";
+import { type Operation, openApiDocument } from "./openapi.ts";
 import { RateLimiter, type UserLimits } from "./rate-limit.ts";
 
-export interface HttpDeps {
+export interface HttpDeps<U extends Caller> {
   version: string;
   log: Logger;
-  authenticate(key: string): User | null;
-  routes: Hono<AppEnv>[];
+  authenticate(key: string): U | null;
+  routes: Hono<HttpEnv<U>>[];
+  /** What the routes do, for the OpenAPI document. */
+  operations: Operation[];
+  /** Errors of layers below as wire errors; null for what it does not know. */
+  translate(error: unknown): AppError | null;
   limits: UserLimits;
   onRequest(route: string, status: number, ms: number): void;
   onAuthFailure(address: string): void;
-  websocket?: Bun.WebSocketHandler<never>;
 }
 
 /** Wrong keys from one address: ten at once, then one every two seconds. */
 const AUTH_FAILURES = { burst: 10, perSecond: 0.5 };
 
-export function createApp(deps: HttpDeps): Hono<AppEnv> {
-  const app = new Hono<AppEnv>({ strict: true });
+export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>> {
+  const app = new Hono<HttpEnv<U>>({ strict: true });
   const began = Date.now();
   const guesses = new RateLimiter(AUTH_FAILURES);
-  const document = encode(openApiDocument(deps.version));
+  const document = encode(openApiDocument(deps.version, deps.operations));
 
   app.use(async (c, next) => {
     const requestId = `req_${hex(8)}`;
@@ -55,7 +55,7 @@ export function createApp(deps: HttpDeps): Hono<AppEnv> {
       "request",
     );
   });
-  app.onError((error, c) => respond(error, c.get("requestId"), deps.log));
+  app.onError((error, c) => respond(deps.translate(error) ?? error, c.get("requestId"), deps.log));
   app.all("/health", () => text({ status: "ok", uptime: goDuration(Date.now() - began) }));
   app.get("/openapi.json", () => new Response(document, { headers: { "content-type": "application/json" } }));
 
@@ -88,14 +88,14 @@ function text(value: unknown, status = 200): Response {
 
 /** Any error as the wire's object. What is not ours is logged with the request's id and says nothing. */
 export function respond(error: unknown, requestId: string, log: Logger): Response {
-  const known = error instanceof GuestError ? guestErrorToApp(error) : error;
-  if (!(known instanceof AppError) || known.code === "internal") {
+  if (!(error instanceof AppError) || error.code === "internal") {
     log.error(
       { request: requestId, err: error, detail: (error as { detail?: string })?.detail },
       "request failed",
     );
     return text({ error: "internal error", code: "internal", request_id: requestId }, 500);
   }
+  const known = error;
   if (known.status >= 500) log.warn({ request: requestId, err: error }, "request failed");
   const body = {
     error: known.message,

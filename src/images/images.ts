@@ -1,8 +1,8 @@
 /** Root file systems: `<data>/images/<name>.ext4` with `<name>.json` beside it. */
 import { existsSync } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { AppError, notFound } from "../http/errors.ts";
-import type { ImageSource } from "../sandboxes/deps.ts";
+import { AppError, notFound } from "../lib/errors.ts";
+import type { ImageSource } from "./image.ts";
 
 export interface ImageManifest {
   name: string;

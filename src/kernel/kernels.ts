@@ -1,7 +1,7 @@
 /** Installed guest kernels: `<data>/kernel/<version>/{vmlinux,initramfs,manifest.json}` and the link `current`. */
 import { existsSync, readlinkSync } from "node:fs";
 import type { KernelFiles } from "../engine/engine.ts";
-import { AppError } from "../http/errors.ts";
+import { AppError } from "../lib/errors.ts";
 
 export function createKernels(dataDir: string) {
   const files = (version: string): KernelFiles => {

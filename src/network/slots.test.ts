@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { AppError } from "../http/errors.ts";
+import { AppError } from "../lib/errors.ts";
 import { macOf, Names } from "./names.ts";
 import { Slots } from "./slots.ts";
 

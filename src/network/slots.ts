@@ -1,5 +1,5 @@
 /** Who holds which slot and which address. Touches nothing but memory. */
-import { AppError } from "../http/errors.ts";
+import { AppError } from "../lib/errors.ts";
 import { FIRST_HOST, LAST_HOST, MAX_SLOTS, type Names } from "./names.ts";
 import type { Owner, SandboxNet } from "./network.ts";
 

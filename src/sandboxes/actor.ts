@@ -3,18 +3,22 @@
  * No transition runs outside the queue; `await` is a yield point, so every decision is checked again inside it.
  */
 
-import type { Vm } from "../engine/engine.ts";
-import { AppError, badRequest, notFound } from "../http/errors.ts";
+import type { Vm, VmExit } from "../engine/engine.ts";
 import { orAbort } from "../lib/abort.ts";
+import { AppError, badRequest, notFound } from "../lib/errors.ts";
 import type { Reservation } from "../storage/storage.ts";
 import type { GuestHandle, SandboxDeps } from "./deps.ts";
 import { IdleTimer } from "./idle.ts";
 import type { SandboxRow } from "./rows.ts";
 import type { GuestLease, Thermal } from "./service.ts";
-import { crashed } from "./transitions/crash.ts";
-import { pause } from "./transitions/pause.ts";
-import { stop } from "./transitions/stop.ts";
-import { wake } from "./transitions/wake.ts";
+
+/** What an actor does to its machine; `transitions/` implements it, the service hands it over. */
+export interface Transitions {
+  wake(actor: Actor): Promise<void>;
+  pause(actor: Actor, reason: string): Promise<void>;
+  stop(actor: Actor, reason: string): Promise<void>;
+  crashed(actor: Actor, exit: VmExit): Promise<void>;
+}
 
 interface Held {
   kind: string;
@@ -52,6 +56,7 @@ export class Actor {
   constructor(
     readonly deps: SandboxDeps,
     readonly row: SandboxRow,
+    private readonly transitions: Transitions,
   ) {
     this.idle = new IdleTimer(this);
   }
@@ -101,7 +106,7 @@ export class Actor {
   ensureHot(): Promise<void> {
     this.waking ??= this.run(async () => {
       this.assertPresent();
-      if (this.thermal !== "hot" || this.needsConfigure || !this.vm) await wake(this);
+      if (this.thermal !== "hot" || this.needsConfigure || !this.vm) await this.transitions.wake(this);
     }).finally(() => {
       this.waking = null;
       this.idle.arm();
@@ -117,7 +122,7 @@ export class Actor {
         this.assertPresent();
         if (this.thermal === "cold") return;
         await this.drain(drainMs);
-        await stop(this, reason);
+        await this.transitions.stop(this, reason);
       });
     } finally {
       this.leaving--;
@@ -132,8 +137,8 @@ export class Actor {
       if (this.gone || wrongState || !this.isFree() || this.row.keep_hot === 1) return false;
       this.leaving++;
       try {
-        if (to === "warm") await pause(this, reason);
-        else await stop(this, reason);
+        if (to === "warm") await this.transitions.pause(this, reason);
+        else await this.transitions.stop(this, reason);
         return true;
       } finally {
         this.leaving--;
@@ -202,7 +207,7 @@ export class Actor {
         },
       );
       for (const lease of this.held) lease.revoke.abort(ended);
-      void this.run(() => crashed(this, exit));
+      void this.run(() => this.transitions.crashed(this, exit));
     });
   }
 

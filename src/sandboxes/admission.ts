@@ -1,29 +1,12 @@
 /** The moment a sandbox comes into being: caps, name, network plan, row and journal in one transaction. */
-import { AppError } from "../http/errors.ts";
+import { AppError } from "../lib/errors.ts";
 import { hex, newId } from "../lib/ids.ts";
 import type { WaitingVm } from "../templates/vm-pool.ts";
 import type { User } from "../users/user.ts";
+import type { Admitted } from "./copies.ts";
 import type { SandboxDeps } from "./deps.ts";
 import type { SandboxRow } from "./rows.ts";
 import { newMachineId } from "./transitions/create.ts";
-
-export interface Admitted {
-  name?: string;
-  /** Prefix of a generated name. */
-  namePrefix: string;
-  image: string;
-  cpus: number;
-  memoryMb: number;
-  diskSizeMb: number;
-  env: Record<string, string>;
-  init: string;
-  keepHot: boolean;
-  labels: Record<string, string>;
-  warmAfterS: number;
-  coldAfterS: number;
-  kernel: string;
-  createdFrom: "template" | "boot" | "snapshot" | "fork";
-}
 
 /** Throws limit_reached (429) or bad_request (caps). Releases the network plan when the row cannot be written. */
 export function admit(deps: SandboxDeps, user: User, want: Admitted, waiting?: WaitingVm | null): SandboxRow {

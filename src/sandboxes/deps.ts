@@ -1,9 +1,9 @@
 /** What the composition root hands to the life of sandboxes. */
 import type { Logger } from "pino";
-import type { Config } from "../daemon/config.ts";
 import type { Engine, KernelFiles } from "../engine/engine.ts";
 import type { Events } from "../events/events.ts";
 import type { Guest } from "../guest/guest.ts";
+import type { ImageSource } from "../images/image.ts";
 import type { Semaphore } from "../lib/semaphore.ts";
 import type { Network } from "../network/network.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -11,20 +11,6 @@ import type { Templates } from "../templates/templates.ts";
 import type { VmPool } from "../templates/vm-pool.ts";
 import type { MemoryBudget } from "./memory.ts";
 import type { SandboxRows } from "./rows.ts";
-
-/** A root file system: `path` is its file, `digest` says what is in it. */
-export interface Image {
-  name: string;
-  path: string;
-  digest: string;
-  sizeMb: number;
-}
-
-/** Root file systems by name. */
-export interface ImageSource {
-  /** Throws AppError not_found (unknown) or unavailable (file damaged). */
-  resolve(name: string): Promise<Image>;
-}
 
 /** Installed kernels; a stopped VM keeps the one it was started with. */
 export interface Kernels {
@@ -45,6 +31,15 @@ export interface SandboxMetrics {
   create(from: string, ms: number): void;
 }
 
+/** What sandboxes need of the daemon's configuration. */
+export interface SandboxConfig {
+  dataDir: string;
+  /** Seconds; 0 = never. */
+  warmAfterS: number;
+  coldAfterS: number;
+  templates: { image: string; cpus: number; memoryMb: number }[];
+}
+
 export interface SandboxDeps {
   rows: SandboxRows;
   engine: Engine;
@@ -59,7 +54,7 @@ export interface SandboxDeps {
   memory: MemoryBudget;
   wakes: Semaphore;
   log: Logger;
-  config: Config;
+  config: SandboxConfig;
   /** /proc/sys/kernel/random/boot_id */
   bootId: string;
   connectGuest(address: string, token: string): GuestHandle;

@@ -1,5 +1,9 @@
 /** Decides when one sandbox has been idle long enough. A timer each: no scan that a slow VM could block. */
-import type { Actor } from "./actor.ts";
+import type { Logger } from "pino";
+import type { Vm } from "../engine/engine.ts";
+import type { Guest } from "../guest/guest.ts";
+import type { SandboxRow } from "./rows.ts";
+import type { Thermal } from "./service.ts";
 
 /** setTimeout cannot wait longer, ms. */
 const MAX_TIMER = 2 ** 31 - 1;
@@ -8,12 +12,26 @@ const BUSY_SHARE = 0.15;
 /** After so many unanswered activity calls in a row the sandbox is paused all the same: silence must lead somewhere. */
 const MAX_SILENCE = 3;
 
+/** What the timer looks at and asks for; an Actor. */
+export interface Idling {
+  readonly gone: boolean;
+  readonly row: SandboxRow;
+  readonly thermal: Thermal;
+  readonly vm: Vm | null;
+  readonly guest: Guest | null;
+  readonly deps: { log: Logger };
+  lastActivity: number;
+  since: number;
+  isFree(): boolean;
+  cool(to: "warm" | "cold", reason: string): Promise<boolean>;
+}
+
 export class IdleTimer {
   private timer: ReturnType<typeof setTimeout> | null = null;
   private silence = 0;
   private cpu = { at: 0, ms: 0 };
 
-  constructor(private readonly actor: Actor) {}
+  constructor(private readonly actor: Idling) {}
 
   clear(): void {
     if (this.timer) clearTimeout(this.timer);

@@ -1,6 +1,6 @@
 /** Admission: hot and warm sandboxes together never hold more memory than the host's budget. */
 import { readFileSync } from "node:fs";
-import { AppError } from "../http/errors.ts";
+import { AppError } from "../lib/errors.ts";
 
 /** What a VMM needs beside the guest's memory, MiB. */
 const OVERHEAD_MB = 48;

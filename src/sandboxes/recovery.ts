@@ -8,6 +8,7 @@ import type { JournalRow, SandboxRow } from "./rows.ts";
 import type { SandboxService } from "./sandboxes.ts";
 import { destroy } from "./transitions/destroy.ts";
 import { connect } from "./transitions/steps.ts";
+import { transitions } from "./transitions/transitions.ts";
 import { vmSpec } from "./vm-spec.ts";
 
 /** Counts for the log line of the start. */
@@ -26,7 +27,7 @@ export async function recover(service: SandboxService): Promise<Recovered> {
   await deps.engine.killStrays(uids.from, uids.to, new Set(deps.rows.all().map((row) => row.uid)));
   const journal = new Map(deps.rows.journal().map((entry) => [entry.sandbox_id, entry]));
   for (const row of deps.rows.all()) {
-    const actor = new Actor(deps, row);
+    const actor = new Actor(deps, row, transitions);
     const entry = journal.get(row.id) ?? null;
     if (row.status === "creating" || row.status === "destroying") {
       await destroy(actor);

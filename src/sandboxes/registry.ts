@@ -1,5 +1,5 @@
 /** The actors of this daemon, by id and by owner and name. */
-import { notFound } from "../http/errors.ts";
+import { notFound } from "../lib/errors.ts";
 import type { Actor } from "./actor.ts";
 
 export class Registry {
@@ -22,6 +22,13 @@ export class Registry {
     const direct = this.byId.get(ref);
     if (direct && direct.row.created_by === owner && visible(direct)) return direct;
     return this.all().find((a) => a.row.created_by === owner && a.row.name === ref && visible(a)) ?? null;
+  }
+
+  /** Throws not_found for a sandbox that was destroyed in the meantime. */
+  byIdOrGone(id: string): Actor {
+    const actor = this.byId.get(id);
+    if (!actor) throw notFound();
+    return actor;
   }
 
   get(owner: string, ref: string): Actor {

@@ -1,9 +1,9 @@
 /** Routes of the life of sandboxes: spec/http-api §7. */
 import { Hono } from "hono";
-import type { AppEnv } from "../http/app-env.ts";
-import { AppError, badRequest } from "../http/errors.ts";
 import { decode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
+import { AppError, badRequest } from "../lib/errors.ts";
+import type { AppEnv } from "../users/app-env.ts";
 import { createSchema, labelProblem, patchSchema, startSchema, stopSchema } from "./schemas.ts";
 import type { CreateInput, Sandboxes } from "./service.ts";
 

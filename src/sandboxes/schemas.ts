@@ -1,10 +1,10 @@
 /** Shapes of requests about sandboxes: spec/http-api §7. Messages of our own rules are `custom` issues. */
 import { z } from "zod";
+import { custom, envSchema } from "../http/fields.ts";
 
 export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 export const NAME_RULE = "1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit";
 
-const custom = (message: string) => ({ code: "custom" as const, message });
 const SEGMENT = /^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,61}[a-zA-Z0-9])?$/;
 
 /** What is wrong with a label, or null. */
@@ -32,14 +32,6 @@ export const labelsSchema = z.record(z.string(), z.string()).superRefine((labels
 
 export const nameSchema = z.string().superRefine((name, context) => {
   if (!NAME.test(name)) context.addIssue(custom(`invalid sandbox name: ${NAME_RULE}`));
-});
-
-const envSchema = z.record(z.string(), z.string()).superRefine((env, context) => {
-  for (const [key, value] of Object.entries(env)) {
-    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(key))
-      context.addIssue(custom(`invalid environment variable name "${key}"`));
-    else if (value.includes("\0")) context.addIssue(custom(`environment variable "${key}" contains NUL`));
-  }
 });
 
 const fileSchema = z
@@ -102,16 +94,3 @@ export const patchSchema = z.object({
 
 export const stopSchema = z.object({ sync: z.boolean().optional() });
 export const startSchema = z.object({ force: z.boolean().optional() });
-
-export const execSchema = z.object({
-  cmd: z.array(z.string()).optional(),
-  timeout_sec: z.number().optional(),
-  detach: z.boolean().optional(),
-  output_file: z.string().max(4095).optional(),
-  env: envSchema.optional(),
-  cwd: z.string().max(4095).optional(),
-  user: z.enum(["lohar", "root"]).optional(),
-  stdin: z.string().optional(),
-  stdin_b64: z.string().optional(),
-});
-export type ExecBody = z.infer<typeof execSchema>;

@@ -1,5 +1,5 @@
 /** Whether a snapshot is still what it was; noticed before anybody boots from it. */
-import { AppError, conflict } from "../http/errors.ts";
+import { AppError, conflict } from "../lib/errors.ts";
 import { damage, type FileFacts, hashFile } from "./files.ts";
 import type { SnapshotRow } from "./rows.ts";
 

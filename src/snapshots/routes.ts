@@ -1,11 +1,11 @@
 /** Routes of snapshots, forks and rollback: spec/http-api §17.5–17.7, plus our own. */
 import { Hono } from "hono";
 import { z } from "zod";
-import type { AppEnv } from "../http/app-env.ts";
-import { badRequest } from "../http/errors.ts";
 import { decode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
+import { badRequest } from "../lib/errors.ts";
 import { NAME, nameSchema } from "../sandboxes/schemas.ts";
+import type { AppEnv } from "../users/app-env.ts";
 import type { Snapshots } from "./service.ts";
 
 const nameBody = z.object({ name: z.string().optional(), label: z.string().optional() });

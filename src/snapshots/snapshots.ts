@@ -1,16 +1,15 @@
 /** Named snapshots, forks and rollback over the sandboxes' transitions. */
 import { mkdir, readdir, rm } from "node:fs/promises";
-import { EngineError } from "../engine/engine.ts";
-import { AppError, conflict, notFound } from "../http/errors.ts";
+import type { Logger } from "pino";
+import { type Engine, EngineError } from "../engine/engine.ts";
+import type { Events } from "../events/events.ts";
+import { AppError, conflict, notFound } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
 import { hex, newId } from "../lib/ids.ts";
-import type { Actor } from "../sandboxes/actor.ts";
-import type { Admitted } from "../sandboxes/admission.ts";
-import type { SandboxService } from "../sandboxes/sandboxes.ts";
+import type { Admitted, Copies } from "../sandboxes/copies.ts";
+import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
-import { checkpoint } from "../sandboxes/transitions/checkpoint.ts";
-import { rollback } from "../sandboxes/transitions/rollback.ts";
-import { view as sandboxView } from "../sandboxes/view.ts";
+import type { Storage } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import { namesOf, seal } from "./files.ts";
@@ -22,17 +21,30 @@ import { blankRow, plainView, rowOf } from "./views.ts";
 
 const MAX_FORKS = 100;
 
+export interface SnapshotDeps {
+  rows: SnapshotRows;
+  sandboxes: Copies;
+  engine: Pick<Engine, "fingerprint">;
+  storage: Storage;
+  events: Events;
+  log: Logger;
+  /** Kernel that a snapshot without memory boots with. */
+  currentKernel(): string;
+  config: { dataDir: string; warmAfterS: number; coldAfterS: number };
+}
+
 export class SnapshotService implements Snapshots {
   /** Readers of a snapshot's files: a delete waits for nobody, it is refused while they work. */
   private readonly inUse = new Map<string, number>();
 
-  constructor(
-    readonly rows: SnapshotRows,
-    readonly sandboxes: SandboxService,
-  ) {}
+  constructor(private readonly deps: SnapshotDeps) {}
+
+  get rows(): SnapshotRows {
+    return this.deps.rows;
+  }
 
   get root(): string {
-    return `${this.sandboxes.deps.config.dataDir}/snapshots`;
+    return `${this.deps.config.dataDir}/snapshots`;
   }
 
   dir(row: SnapshotRow): string {
@@ -56,8 +68,8 @@ export class SnapshotService implements Snapshots {
   }
 
   async create(user: User, sandboxRef: string, name: string): Promise<SnapshotView> {
-    const actor = this.sandboxes.registry.get(user.id, sandboxRef);
-    return this.view(await this.take(user, actor, name, false));
+    const source = this.deps.sandboxes.find(user, sandboxRef);
+    return this.view(await this.take(user, source, name, false));
   }
 
   list(user: User): SnapshotView[] {
@@ -91,7 +103,7 @@ export class SnapshotService implements Snapshots {
   }
 
   async fork(user: User, sandboxRef: string, options: { count: number; names?: string[] }) {
-    const actor = this.sandboxes.registry.get(user.id, sandboxRef);
+    const source = this.deps.sandboxes.find(user, sandboxRef);
     const { count, names = [] } = options;
     if (!Number.isInteger(count) || count < 1 || count > MAX_FORKS) {
       throw new AppError("bad_request", `count must be 1 to ${MAX_FORKS}`);
@@ -100,27 +112,27 @@ export class SnapshotService implements Snapshots {
       throw new AppError("bad_request", `names must be ${count} different names`);
     }
     for (const name of names) {
-      if (this.sandboxes.registry.find(user.id, name)) throw conflict(`name "${name}" is already in use`);
+      if (this.deps.sandboxes.has(user, name)) throw conflict(`name "${name}" is already in use`);
     }
     this.roomFor(user, count);
-    const row = rowOf(user, actor, `.fork-${hex(8)}`, false);
+    const row = rowOf(user, source, `.fork-${hex(8)}`, false);
     const dir = this.dir(row);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     try {
-      await this.fill(row, actor);
+      await this.fill(row, source.id);
       const made = await Promise.allSettled(
         Array.from({ length: count }, (_, i) =>
-          this.clone(user, row, "fork", names[i], `${actor.row.name.slice(0, 48)}-fork`),
+          this.clone(user, row, "fork", names[i], `${source.name.slice(0, 48)}-fork`),
         ),
       );
       const failed = made.find((result) => result.status === "rejected");
       const sandboxes = made.filter((result) => result.status === "fulfilled").map((result) => result.value);
       if (failed) {
-        await Promise.allSettled(sandboxes.map((sandbox) => this.sandboxes.destroy(user, sandbox.id)));
+        await Promise.allSettled(sandboxes.map((sandbox) => this.deps.sandboxes.destroy(user, sandbox.id)));
         throw failed.reason;
       }
-      this.event("sandbox.forked", user, actor.row.id, {
-        name: actor.row.name,
+      this.event("sandbox.forked", user, source.id, {
+        name: source.name,
         count,
         pause_ms: row.pause_ms,
       });
@@ -131,27 +143,24 @@ export class SnapshotService implements Snapshots {
   }
 
   async restore(user: User, sandboxRef: string, name: string) {
-    const actor = this.sandboxes.registry.get(user.id, sandboxRef);
+    const source = this.deps.sandboxes.find(user, sandboxRef);
     const row = this.find(user, name);
     if (row.kind !== "memory") throw conflict(`snapshot "${name}" has no memory: resume it as a new sandbox`);
     return this.using(row, async () => {
-      await verify(row, this.dir(row), this.sandboxes.deps.engine.fingerprint());
-      const safety = await this.take(user, actor, `before-restore-${hex(3)}`, true);
-      await actor.replace(() =>
-        rollback(actor, {
-          clone: this.source(row, "snapshot"),
-          cpus: row.cpus,
-          memoryMb: row.memory_mb,
-          fingerprint: row.fingerprint,
-        }),
-      );
-      await actor.ensureHot();
-      this.event("sandbox.rolled_back", user, actor.row.id, {
-        name: actor.row.name,
+      await verify(row, this.dir(row), this.deps.engine.fingerprint());
+      const safety = await this.take(user, source, `before-restore-${hex(3)}`, true);
+      const sandbox = await this.deps.sandboxes.rollback(source.id, {
+        clone: this.source(row, "snapshot"),
+        cpus: row.cpus,
+        memoryMb: row.memory_mb,
+        fingerprint: row.fingerprint,
+      });
+      this.event("sandbox.rolled_back", user, source.id, {
+        name: source.name,
         snapshot: name,
         safety: safety.name,
       });
-      return { sandbox: sandboxView(actor), safety_snapshot: safety.name };
+      return { sandbox, safety_snapshot: safety.name };
     });
   }
 
@@ -159,7 +168,7 @@ export class SnapshotService implements Snapshots {
     const row = this.find(user, name);
     this.hold(row, 1);
     try {
-      await verify(row, this.dir(row), this.sandboxes.deps.engine.fingerprint());
+      await verify(row, this.dir(row), this.deps.engine.fingerprint());
       return await exportSnapshot(row, this.dir(row), () => this.hold(row, -1), signal);
     } catch (error) {
       this.hold(row, -1);
@@ -173,7 +182,7 @@ export class SnapshotService implements Snapshots {
     body: ReadableStream<Uint8Array>,
     options: { cold: boolean },
   ): Promise<SnapshotView> {
-    const { deps } = this.sandboxes;
+    const { deps } = this;
     this.assertRoom(user, name);
     const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
     this.rows.insert(row);
@@ -205,20 +214,25 @@ export class SnapshotService implements Snapshots {
     }
   }
 
-  /** A named snapshot of `actor`: row first, files, then ready. A half one is never visible. */
-  private async take(user: User, actor: Actor, name: string, safety: boolean): Promise<SnapshotRow> {
+  /** A named snapshot of `source`: row first, files, then ready. A half one is never visible. */
+  private async take(
+    user: User,
+    source: Readonly<SandboxRow>,
+    name: string,
+    safety: boolean,
+  ): Promise<SnapshotRow> {
     if (!safety) this.assertRoom(user, name);
-    const row = rowOf(user, actor, name, safety);
+    const row = rowOf(user, source, name, safety);
     this.rows.insert(row);
     const dir = this.dir(row);
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
       faultPoint("snapshot:begin");
-      await this.fill(row, actor);
+      await this.fill(row, source.id);
       faultPoint("snapshot:filled");
       const files = await seal(dir, "memory");
-      await this.sandboxes.deps.storage.sync(namesOf("memory").map((file) => `${dir}/${file}`));
-      const { allocatedBytes } = await this.sandboxes.deps.storage.usage(dir);
+      await this.deps.storage.sync(namesOf("memory").map((file) => `${dir}/${file}`));
+      const { allocatedBytes } = await this.deps.storage.usage(dir);
       this.rows.update(row, {
         ...row,
         files: JSON.stringify(files),
@@ -231,24 +245,24 @@ export class SnapshotService implements Snapshots {
       this.rows.delete(row.id);
       throw error;
     }
-    this.event("snapshot.created", user, actor.row.id, {
+    this.event("snapshot.created", user, source.id, {
       name,
-      sandbox: actor.row.id,
+      sandbox: source.id,
       size_mb: row.size_mb,
       pause_ms: row.pause_ms,
     });
     return row;
   }
 
-  private async fill(row: SnapshotRow, actor: Actor): Promise<void> {
-    const done = await actor.exclusive(() => checkpoint(actor, this.dir(row)));
+  private async fill(row: SnapshotRow, sandboxId: string): Promise<void> {
+    const done = await this.deps.sandboxes.checkpoint(sandboxId, this.dir(row));
     Object.assign(row, {
       pause_ms: done.pauseMs,
       state_sha256: done.stateSha256,
       token: done.token,
       agent_generation: done.agentGeneration,
       kernel: done.kernel,
-      fingerprint: this.sandboxes.deps.engine.fingerprint(),
+      fingerprint: this.deps.engine.fingerprint(),
     });
   }
 
@@ -259,10 +273,10 @@ export class SnapshotService implements Snapshots {
     name: string | undefined,
     prefix: string,
   ) {
-    if (how === "snapshot") await verify(row, this.dir(row), this.sandboxes.deps.engine.fingerprint());
-    if (name !== undefined && this.sandboxes.registry.find(user.id, name))
+    if (how === "snapshot") await verify(row, this.dir(row), this.deps.engine.fingerprint());
+    if (name !== undefined && this.deps.sandboxes.has(user, name))
       throw conflict(`name "${name}" is already in use`);
-    const { config, kernels } = this.sandboxes.deps;
+    const { config } = this.deps;
     const want: Admitted = {
       name,
       namePrefix: prefix.slice(0, 56),
@@ -276,15 +290,15 @@ export class SnapshotService implements Snapshots {
       labels: JSON.parse(row.labels) as Record<string, string>,
       warmAfterS: config.warmAfterS,
       coldAfterS: config.coldAfterS,
-      kernel: row.kind === "memory" ? row.kernel : kernels.current().version,
+      kernel: row.kind === "memory" ? row.kernel : this.deps.currentKernel(),
       createdFrom: how,
     };
     try {
       const clone = row.kind === "memory" ? this.source(row, how) : null;
-      return await this.sandboxes.createFrom(user, want, clone, `${this.dir(row)}/disk`);
+      return await this.deps.sandboxes.createFrom(user, want, clone, `${this.dir(row)}/disk`);
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
-      this.sandboxes.deps.log.error({ snapshot: row.id, err: error, detail: error.detail }, "clone failed");
+      this.deps.log.error({ snapshot: row.id, err: error, detail: error.detail }, "clone failed");
       throw new AppError("restore_failed", "the VMM refused the snapshot's state", { cause: error });
     }
   }
@@ -323,7 +337,7 @@ export class SnapshotService implements Snapshots {
   }
 
   private roomFor(user: User, count: number): void {
-    const have = this.sandboxes.deps.rows.count(user.id);
+    const have = this.deps.sandboxes.count(user);
     if (have + count > user.maxSandboxes) {
       throw new AppError(
         "limit_reached",
@@ -348,7 +362,7 @@ export class SnapshotService implements Snapshots {
   }
 
   private async view(row: SnapshotRow): Promise<SnapshotView> {
-    const usage = await this.sandboxes.deps.storage.usage(this.dir(row)).catch(() => null);
+    const usage = await this.deps.storage.usage(this.dir(row)).catch(() => null);
     return {
       ...plainView(row),
       ...(usage ? { allocated_bytes: usage.allocatedBytes, exclusive_bytes: usage.exclusiveBytes } : {}),
@@ -356,6 +370,6 @@ export class SnapshotService implements Snapshots {
   }
 
   private event(type: string, user: User, sandboxId: string, meta: Record<string, unknown>): void {
-    this.sandboxes.deps.events.record({ type, userId: user.id, sandboxId, meta });
+    this.deps.events.record({ type, userId: user.id, sandboxId, meta });
   }
 }

@@ -1,7 +1,7 @@
 /** A snapshot as one file: a zstd-compressed, sparse tar of manifest.json, agent.key, state, disk and mem. */
 import { lstat, readFile, rm, writeFile } from "node:fs/promises";
 import { z } from "zod";
-import { AppError, badRequest, conflict } from "../http/errors.ts";
+import { AppError, badRequest, conflict } from "../lib/errors.ts";
 import type { User } from "../users/user.ts";
 import { hashFile, namesOf } from "./files.ts";
 import type { SnapshotRow } from "./rows.ts";

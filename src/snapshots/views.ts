@@ -1,6 +1,6 @@
 /** Rows as clients see them, and rows that are about to be. */
 import { newId } from "../lib/ids.ts";
-import type { Actor } from "../sandboxes/actor.ts";
+import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { User } from "../users/user.ts";
 import type { SnapshotRow } from "./rows.ts";
 import type { SnapshotView } from "./service.ts";
@@ -52,17 +52,17 @@ export function blankRow(user: User, name: string): SnapshotRow {
   };
 }
 
-/** A snapshot of `actor` that begins. */
-export function rowOf(user: User, actor: Actor, name: string, safety: boolean): SnapshotRow {
+/** A snapshot of `source` that begins. */
+export function rowOf(user: User, source: Readonly<SandboxRow>, name: string, safety: boolean): SnapshotRow {
   return {
     ...blankRow(user, name),
-    source_sandbox: actor.row.id,
+    source_sandbox: source.id,
     safety: safety ? 1 : 0,
-    image: actor.row.image,
-    cpus: actor.row.cpus,
-    memory_mb: actor.row.memory_mb,
-    disk_size_mb: actor.row.disk_size_mb,
-    env: actor.row.env,
-    labels: actor.row.labels,
+    image: source.image,
+    cpus: source.cpus,
+    memory_mb: source.memory_mb,
+    disk_size_mb: source.disk_size_mb,
+    env: source.env,
+    labels: source.labels,
   };
 }

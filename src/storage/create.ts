@@ -2,7 +2,7 @@
 import { statfsSync } from "node:fs";
 import { mkdir, open, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { AppError } from "../http/errors.ts";
+import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import { CommandError, run } from "../lib/run.ts";
 import type { Reservation, Storage } from "./storage.ts";

@@ -1,7 +1,6 @@
 /** Boots a machine that belongs to nobody and freezes it in the moment its agent answers. */
 import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import type { Config } from "../daemon/config.ts";
 import type { Engine, KernelFiles, VmSpec } from "../engine/engine.ts";
 import type { Guest } from "../guest/guest.ts";
 import { sha256 } from "../lib/hash.ts";
@@ -17,12 +16,21 @@ export interface TemplateShape {
   memoryMb: number;
 }
 
+/** What templates and waiting VMs need of the daemon's configuration. */
+export interface TemplateConfig {
+  dataDir: string;
+  templateBudgetMb: number;
+  /** VMs without owner that wait for a create. */
+  vmPool: number;
+  templates: { image: string; cpus: number; memoryMb: number }[];
+}
+
 export interface TemplateDeps {
   engine: Engine;
   kernels: { current(): KernelFiles };
   network: Network;
   storage: Storage;
-  config: Config;
+  config: TemplateConfig;
   log: Logger;
   connectGuest(address: string, token: string): Guest;
 }

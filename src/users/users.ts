@@ -1,6 +1,6 @@
 /** Users and their API keys. Works on the database alone, so that the server's own command line can use it as well. */
 import { createHash } from "node:crypto";
-import { AppError, badRequest, conflict, notFound } from "../http/errors.ts";
+import { AppError, badRequest, conflict, notFound } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import type { Migration, Store } from "../store/store.ts";
 import type { User } from "./user.ts";

@@ -13,12 +13,14 @@ import { createLog } from "../../src/lib/log.ts";
 import { HostNetwork } from "../../src/network/create.ts";
 import { GUEST, type SandboxNet } from "../../src/network/network.ts";
 import { createStorage } from "../../src/storage/create.ts";
+import { claimBase } from "./claim.ts";
 import { BASE, prepareBase } from "./harness.ts";
 
 const dataDir = `${BASE}/mnt/base`;
 const root = `${BASE}/mnt/engine-${hex(3)}`;
 const owner = { userId: "contract", subnetIndex: 1 };
 const nets = new Map<string, SandboxNet>();
+const claim = claimBase();
 let bench: Bench;
 let network: HostNetwork;
 
@@ -29,8 +31,8 @@ beforeAll(async () => {
   const storage = await createStorage(dataDir);
   const image = await createImages(dataDir).resolve("minimal");
   network = new HostNetwork({
-    prefix: "ecq",
-    base: 43,
+    prefix: claim.prefix,
+    base: claim.base,
     poolSize: 0,
     dnsUpstreams: [],
     log: createLog("error"),
@@ -87,6 +89,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await network?.purge();
+  claim.release();
   rmSync(root, { recursive: true, force: true });
 });
 

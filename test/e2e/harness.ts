@@ -10,6 +10,7 @@ import { hostMemory } from "../../src/sandboxes/memory.ts";
 import { Store } from "../../src/store/store.ts";
 import { Users } from "../../src/users/users.ts";
 import { Api } from "./api.ts";
+import { claimBase, exclusively } from "./claim.ts";
 
 /** Kept between runs: kernel and image are the same for every test. */
 export const BASE = process.env.BHATTI_TEST_DIR ?? "/var/tmp/bhatti-test";
@@ -17,7 +18,11 @@ const MNT = `${BASE}/mnt`;
 const ROOT = `${import.meta.dir}/../..`;
 
 /** Mounts the test file system and installs kernel and image once. */
-export async function prepareBase(progress: (text: string) => void = () => {}): Promise<void> {
+export function prepareBase(progress: (text: string) => void = () => {}): Promise<void> {
+  return exclusively(`prepare${BASE}`, () => prepare(progress));
+}
+
+async function prepare(progress: (text: string) => void): Promise<void> {
   mkdirSync(MNT, { recursive: true });
   const mounted = readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `);
   if (!mounted) {
@@ -34,21 +39,21 @@ export async function prepareBase(progress: (text: string) => void = () => {}): 
   await buildImage({ dataDir, name: "minimal", distro: "debian", progress });
 }
 
+/** One name per BASE: suites with bases of their own do not meet. */
+const IN_MEMORY = `/dev/shm/${BASE.replaceAll("/", "_").slice(1)}.btrfs`;
+
 /** In memory where there is plenty: what is tested is the product, not the patience of the machine's disk. */
 function imageFile(): string {
   const { bavail, bsize } = statfsSync("/dev/shm");
   const { availableMb } = hostMemory();
-  return bavail * bsize > 15e9 && availableMb > 17_000
-    ? "/dev/shm/bhatti-test.btrfs"
-    : `${BASE}/bhatti-test.btrfs`;
+  return bavail * bsize > 15e9 && availableMb > 17_000 ? IN_MEMORY : `${BASE}/bhatti-test.btrfs`;
 }
 
 /** Unmounts the test file system and gives its space back. */
 export async function removeBase(): Promise<void> {
   if (readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `))
     await run(["umount", MNT]).catch(() => run(["umount", "-l", MNT]));
-  for (const file of ["/dev/shm/bhatti-test.btrfs", `${BASE}/bhatti-test.btrfs`])
-    rmSync(file, { force: true });
+  for (const file of [IN_MEMORY, `${BASE}/bhatti-test.btrfs`]) rmSync(file, { force: true });
   rmSync(BASE, { recursive: true, force: true });
 }
 
@@ -59,8 +64,6 @@ export interface DaemonOptions {
   /** Use this directory instead of a btrfs one (copy mode tests). */
   dataDir?: string;
 }
-
-let counter = 0;
 
 /** One installation: its directory, its users, and the daemon process that comes and goes. */
 export class Installation {
@@ -73,14 +76,9 @@ export class Installation {
   private constructor(
     readonly dataDir: string,
     private readonly options: DaemonOptions,
-    base: number,
+    private readonly network: ReturnType<typeof claimBase>,
   ) {
-    // Letters from the process id: two test processes on one machine do not meet.
-    const letter = (n: number) => String.fromCharCode(97 + (n % 26));
-    this.prefix = `${letter(process.pid)}${letter(Math.floor(process.pid / 26))}${letter(counter)}`.replace(
-      /^bh/,
-      "xh",
-    );
+    this.prefix = network.prefix;
     this.faultFile = `${dataDir}/fault`;
     writeFileSync(
       `${dataDir}/config.yaml`,
@@ -88,7 +86,7 @@ export class Installation {
         listen: "127.0.0.1:0",
         data_dir: dataDir,
         network_prefix: this.prefix,
-        network_base: base,
+        network_base: network.base,
         network_pool: 2,
         vm_pool: 0,
         templates: [],
@@ -109,8 +107,7 @@ export class Installation {
       .map((name) => `${MNT}/base/${name}`)
       .filter(existsSync);
     await run(["cp", "-a", reflink, ...(options.dataDir ? ["--sparse=always"] : []), ...shared, dataDir]);
-    counter++;
-    const installation = new Installation(dataDir, options, 1 + ((process.pid + counter) % 40));
+    const installation = new Installation(dataDir, options, claimBase());
     installation.user("admin", { admin: true, maxSandboxes: 200, maxSnapshots: 50 });
     await installation.start();
     return installation;
@@ -245,6 +242,7 @@ export class Installation {
     } finally {
       this.child?.kill("SIGKILL");
       await this.cleanHost();
+      this.network.release();
       if (process.env.BHATTI_TEST_KEEP !== "1") rmSync(this.dataDir, { recursive: true, force: true });
     }
   }
@@ -252,12 +250,9 @@ export class Installation {
   private async cleanHost(): Promise<void> {
     const { HostNetwork } = await import("../../src/network/create.ts");
     const { createLog } = await import("../../src/lib/log.ts");
-    const config = Bun.YAML.parse(readFileSync(`${this.dataDir}/config.yaml`, "utf8")) as {
-      network_base: number;
-    };
     await new HostNetwork({
       prefix: this.prefix,
-      base: config.network_base,
+      base: this.network.base,
       poolSize: 0,
       dnsUpstreams: [],
       allowedPrivate: [],

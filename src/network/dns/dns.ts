@@ -1,6 +1,6 @@
 /** The resolvers of all owners: a view, a cache and a pair of sockets each. */
 import type { Logger } from "pino";
-import { AppError } from "../../http/errors.ts";
+import { AppError } from "../../lib/errors.ts";
 import { DNS_PORT } from "../host-rules.ts";
 import { Forwarder } from "./forwarder.ts";
 import { Resolver } from "./resolver.ts";

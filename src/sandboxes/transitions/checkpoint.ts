@@ -1,21 +1,14 @@
 /** Copies a machine as it is now: memory, device state and disk of one moment. The source goes on. */
 import { rm } from "node:fs/promises";
 import { EngineError } from "../../engine/engine.ts";
-import { AppError, conflict } from "../../http/errors.ts";
+import { AppError, conflict } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
+import type { Checkpoint } from "../copies.ts";
 import { statePath, vmSpec } from "../vm-spec.ts";
 import { Transition } from "./steps.ts";
 import { goOn } from "./stop.ts";
 import { wake } from "./wake.ts";
-
-export interface Checkpoint {
-  pauseMs: number;
-  stateSha256: string;
-  token: string;
-  agentGeneration: number;
-  kernel: string;
-}
 
 /**
  * Writes `mem`, `state` and `disk` into the directory `into`. User processes are frozen first, so that none of them can run

@@ -6,8 +6,7 @@ import type { WaitingVm } from "../../templates/vm-pool.ts";
 import type { Actor } from "../actor.ts";
 import { netOf, ownerOf, vmSpec } from "../vm-spec.ts";
 import { BOOT_MS } from "./boot.ts";
-import { connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
-import { CONFIGURE_MS } from "./wake.ts";
+import { CONFIGURE_MS, connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
 
 export interface CreateSource {
   /** null: cold boot from `image`. */

@@ -1,12 +1,11 @@
 /** cold → hot: a new VMM on the saved generation, which is consumed before its vCPUs run. */
 import { rm, stat } from "node:fs/promises";
 import { EngineError } from "../../engine/engine.ts";
-import { AppError } from "../../http/errors.ts";
+import { AppError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
-import { connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
-import { CONFIGURE_MS } from "./wake.ts";
+import { CONFIGURE_MS, connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
 
 /**
  * Failures of the saved state itself close the door (last_error) until `start --force`; failures of the host (no memory,

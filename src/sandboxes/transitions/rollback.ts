@@ -1,16 +1,9 @@
 /** Puts a sandbox onto the files of a snapshot: its own identity, the snapshot's memory and disk. Ends cold. */
 import { rm } from "node:fs/promises";
-import type { CloneSource } from "../../templates/clone-source.ts";
 import type { Actor } from "../actor.ts";
+import type { RollbackTarget } from "../copies.ts";
 import { statePath } from "../vm-spec.ts";
 import { giveTo, Transition } from "./steps.ts";
-
-export interface RollbackTarget {
-  clone: CloneSource;
-  cpus: number;
-  memoryMb: number;
-  fingerprint: string;
-}
 
 /** Nothing of the present machine is touched before the new files are complete; the switch is one commit. */
 export async function rollback(actor: Actor, target: RollbackTarget): Promise<void> {

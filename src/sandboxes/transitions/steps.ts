@@ -6,6 +6,9 @@ import { Trace } from "../../lib/trace.ts";
 import type { Actor } from "../actor.ts";
 import type { Op, SandboxRow } from "../rows.ts";
 
+/** How long the agent may take to acknowledge its identity after a restore, ms. */
+export const CONFIGURE_MS = 30_000;
+
 export class Transition {
   readonly trace = new Trace();
 

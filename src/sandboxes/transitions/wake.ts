@@ -1,12 +1,9 @@
 /** Any state → hot. The only wake path of the product. */
-import { AppError } from "../../http/errors.ts";
+import { AppError } from "../../lib/errors.ts";
 import type { Actor } from "../actor.ts";
 import { bootFromDisk } from "./boot.ts";
 import { restore } from "./restore.ts";
-import { connect, identity } from "./steps.ts";
-
-/** How long the agent may take to acknowledge its identity after a restore, ms. */
-export const CONFIGURE_MS = 30_000;
+import { CONFIGURE_MS, connect, identity } from "./steps.ts";
 
 export async function wake(actor: Actor): Promise<void> {
   const { deps, row } = actor;

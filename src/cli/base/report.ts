@@ -1,0 +1,85 @@
+/** Failures on their way to stderr: one line of what, one of what to do; or one JSON object. */
+import { ApiError, TransportError } from "../../client/error.ts";
+import { CliError, EXIT } from "./errors.ts";
+import { clean, dim, jsonMode, red, write } from "./output.ts";
+
+interface Told {
+  error: string;
+  code: string;
+  remedy?: string;
+  request_id?: string;
+  exit: number;
+}
+
+/** Prints the failure and returns the exit status. */
+export async function report(error: unknown, argv: string[]): Promise<number> {
+  const told = tell(error);
+  // After a failed parse nobody has switched --json on yet. Words behind `--` are not ours.
+  const end = argv.indexOf("--");
+  const asked = (end < 0 ? argv : argv.slice(0, end)).includes("--json");
+  if (jsonMode() || (told.code === "usage" && asked)) {
+    const { exit, ...body } = told;
+    write(2, `${JSON.stringify(body)}\n`);
+    return exit;
+  }
+  const id = told.request_id ? dim(` (request ${clean(told.request_id)})`, 2) : "";
+  write(2, `${red("error:", 2)} ${lines(told.error)}${id}\n`);
+  if (told.remedy) write(2, `${dim("hint:", 2)}  ${lines(told.remedy)}\n`);
+  if (process.env.BHATTI_DEBUG && error instanceof Error) write(2, `${error.stack}\n`);
+  return told.exit;
+}
+
+/** Messages may have several lines; anything else that moves the cursor is made visible. */
+const lines = (text: string) => text.split("\n").map(clean).join("\n       ");
+
+function tell(error: unknown): Told {
+  if (error instanceof CliError)
+    return {
+      error: error.message,
+      code: error.options.code ?? "failed",
+      remedy: error.options.remedy,
+      exit: error.exit,
+    };
+  if (error instanceof ApiError)
+    return {
+      error: error.message,
+      code: error.code,
+      remedy: error.remedy ?? remedyFor(error.code),
+      request_id: error.requestId,
+      exit: exitOf(error),
+    };
+  if (error instanceof TransportError)
+    return {
+      error: error.message,
+      code: error.code,
+      remedy:
+        error.code === "unreachable"
+          ? "is the daemon running there (bhatti doctor)? Another address: bhatti setup, or BHATTI_URL"
+          : undefined,
+      exit: exitOf(error),
+    };
+  return {
+    error: error instanceof Error ? error.message : String(error),
+    code: "internal",
+    remedy: process.env.BHATTI_DEBUG ? undefined : "set BHATTI_DEBUG=1 for the details",
+    exit: EXIT.failure,
+  };
+}
+
+/** `exec` marks failures that must not look like the status of the remote command. */
+const exitOf = (error: Error & { exit?: number }): number => error.exit ?? EXIT.failure;
+
+/** For servers that give no remedy. The server's own is better: it knows names. */
+function remedyFor(code: string): string | undefined {
+  const known: Record<string, string> = {
+    unauthorized: "check the API key: bhatti setup, or BHATTI_TOKEN",
+    forbidden: "this needs the key of an operator (bhatti user create --admin)",
+    rate_limited: "too many requests; wait a moment",
+    limit_reached: "free capacity: bhatti list, bhatti destroy <name>",
+    memory_lost: "bhatti start --force <name> boots it from its disk",
+    restore_failed: "bhatti start --force <name> boots it from its disk",
+    not_found: "bhatti list shows what there is",
+    internal: "the server's log has the cause under this request id",
+  };
+  return known[code];
+}

@@ -1,0 +1,120 @@
+import { readFileSync } from "node:fs";
+import type { CreateBody, SandboxView } from "../../client/sandboxes.ts";
+import { connect } from "../base/context.ts";
+import { CliError, usage } from "../base/errors.ts";
+import { addToCache } from "../base/names-cache.ts";
+import { clean, notice, printJson, say } from "../base/output.ts";
+import {
+  collect,
+  envFile,
+  environment,
+  fileMapping,
+  integer,
+  mebibytes,
+  pairs,
+  seconds,
+} from "../base/parse.ts";
+import { define, options } from "../base/program.ts";
+import { withSpinner } from "../base/progress.ts";
+
+interface Flags {
+  name?: string;
+  image?: string;
+  cpus?: number;
+  memory?: number;
+  diskSize?: number;
+  env?: string[];
+  envFile?: string[];
+  init?: string;
+  keepHot?: boolean;
+  label?: string[];
+  file?: string[];
+  warmAfter?: number;
+  coldAfter?: number;
+}
+
+export const command = () =>
+  define(
+    "create [name]",
+    "Create a sandbox and wait until it answers. An existing one of that name is left as it is.",
+    [
+      "bhatti create dev",
+      "bhatti create ci --cpus 2 --memory 2G --disk-size 8G --label team=web",
+      "bhatti create app --env MODE=test --env-file .env --file ./run.sh:/workspace/run.sh:0755",
+      "bhatti create job --cold-after never --json",
+    ],
+  )
+    .option("--name <name>", "same as the argument")
+    .option("--image <image>", "root file system")
+    .option("--cpus <n>", "virtual CPUs", integer("--cpus", 1, 256))
+    .option("--memory <size>", "512 (MiB), 512M, 2G", mebibytes("--memory"))
+    .option("--disk-size <size>", "grow the disk to this: 4096 (MiB), 8G", mebibytes("--disk-size"))
+    .option("--env <NAME=value>", "environment of everything that runs in it (repeatable)", collect)
+    .option("--env-file <file>", "NAME=value lines, taken literally (repeatable)", collect)
+    .option("--init <script>", "shell script that runs after the start")
+    .option("--keep-hot", "never put to sleep")
+    .option("--label <key=value>", "label (repeatable)", collect)
+    .option("--file <local:guest[:mode]>", "copy a small file in before the start (repeatable)", collect)
+    .option("--warm-after <time>", "pause after this much idleness: 30s, 10m, never", seconds("--warm-after"))
+    .option("--cold-after <time>", "to disk after this much idleness", seconds("--cold-after"))
+    .action(async (name: string | undefined, _flags, self) => {
+      const flags = options<Flags>(self);
+      if (name !== undefined && flags.name !== undefined && name !== flags.name)
+        throw usage(`two names: "${name}" and "${flags.name}"`);
+      const body = bodyOf(flags, name ?? flags.name);
+      const client = connect(flags);
+      const { sandbox, existing } = await withSpinner("creating", () => client.sandboxes.create(body));
+      addToCache(client.endpoint.url, sandbox.name);
+      if (existing) warnIfDifferent(body, sandbox);
+      if (printJson({ ...sandbox, existing })) return;
+      const shown = clean(sandbox.name);
+      if (existing) return say(`sandbox/${shown} unchanged (already exists)`);
+      const disk = sandbox.disk_size_mb > 0 ? `, ${sandbox.disk_size_mb} MB disk` : "";
+      say(`sandbox/${shown} created (${sandbox.cpus || 1} vCPU, ${sandbox.memory_mb || 1024} MB${disk})`);
+      if (sandbox.ip) say(`  IP:    ${clean(sandbox.ip)}`);
+      say(`  Run:   bhatti exec ${shown} -- <command>`);
+    });
+
+function bodyOf(flags: Flags, name: string | undefined): CreateBody {
+  let env: Record<string, string> = {};
+  for (const file of flags.envFile ?? [])
+    env = { ...env, ...envFile("--env-file", local(file).toString("utf8")) };
+  env = { ...env, ...environment("--env", flags.env) };
+  const labels = pairs("--label", flags.label);
+  const files = (flags.file ?? []).map((text) => {
+    const { local: from, guest, mode } = fileMapping(text);
+    return { guest_path: guest, content: local(from).toString("base64"), mode };
+  });
+  return {
+    name,
+    image: flags.image,
+    cpus: flags.cpus,
+    memory_mb: flags.memory,
+    disk_size_mb: flags.diskSize,
+    env: Object.keys(env).length > 0 ? env : undefined,
+    init: flags.init,
+    keep_hot: flags.keepHot,
+    labels: Object.keys(labels).length > 0 ? labels : undefined,
+    files: files.length > 0 ? files : undefined,
+    warm_after_s: flags.warmAfter,
+    cold_after_s: flags.coldAfter,
+  };
+}
+
+function local(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    throw new CliError(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
+  }
+}
+
+function warnIfDifferent(asked: CreateBody, found: SandboxView): void {
+  const different = (["image", "cpus", "memory_mb", "disk_size_mb", "keep_hot"] as const).filter(
+    (key) => asked[key] !== undefined && asked[key] !== found[key],
+  );
+  if (different.length > 0)
+    notice(
+      `"${clean(found.name)}" exists with ${different.map((key) => `${key}=${clean(String(found[key]))}`).join(", ")}, not as asked`,
+    );
+}

@@ -1,0 +1,118 @@
+/** Files of this machine as sources and targets of streams. */
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { CliError, usage } from "../base/errors.ts";
+import { isTty, write } from "../base/output.ts";
+import { onInterrupt } from "../base/signals.ts";
+
+const failed = (what: string, file: string, cause: unknown) =>
+  new CliError(`cannot ${what} ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
+
+/** A stream of the file, or of stdin for "-" or undefined; `size` in bytes where it is known beforehand. */
+export function source(file: string | undefined): { stream: ReadableStream<Uint8Array>; size?: number } {
+  if (file === undefined || file === "-") {
+    if (isTty(0)) write(2, "reading from the terminal; end with Ctrl-D\n");
+    const stat = fstatSync(0);
+    // A redirected file may have been read in part already; then its size says nothing.
+    return { stream: Bun.stdin.stream(), size: stat.isFile() && position() === 0 ? stat.size : undefined };
+  }
+  let fd: number;
+  try {
+    fd = openSync(file, "r");
+  } catch (cause) {
+    throw failed("read", file, cause);
+  }
+  const stat = fstatSync(fd);
+  closeSync(fd);
+  if (stat.isDirectory()) throw new CliError(`${file} is a directory`);
+  return { stream: Bun.file(file).stream(), size: stat.isFile() ? stat.size : undefined };
+}
+
+/** More than the server takes for one file. */
+const MAX_BUFFERED = 128 * 1024 * 1024;
+
+/**
+ * Bytes of a source whose size is not known beforehand, such as a pipe.
+ * @throws CliError above 128 MiB.
+ */
+export async function buffered(stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of stream as unknown as AsyncIterable<Uint8Array>) {
+    size += chunk.length;
+    if (size > MAX_BUFFERED)
+      throw new CliError("too much for one file from a pipe", {
+        code: "too_large",
+        remedy: "bhatti exec <sandbox> -- sh -c 'cat > <path>' takes any amount on stdin",
+      });
+    parts.push(chunk);
+  }
+  return Buffer.concat(parts);
+}
+
+/** Offset of stdin; 0 where the system does not tell. */
+function position(): number {
+  try {
+    const text = readFileSync("/proc/self/fdinfo/0", "utf8");
+    return Number(/^pos:\s*(\d+)/m.exec(text)?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** Everything of the stream to stdout. */
+export async function toStdout(stream: ReadableStream<Uint8Array>): Promise<void> {
+  for await (const chunk of stream as unknown as AsyncIterable<Uint8Array>) write(1, chunk);
+}
+
+/**
+ * Everything of the stream into `file`, which appears complete or not at all. Bytes written are returned.
+ * @throws CliError when the file cannot be written, or exists and `force` is not given.
+ */
+export async function toFile(
+  stream: ReadableStream<Uint8Array>,
+  file: string,
+  force: boolean,
+): Promise<number> {
+  if (!force && (await Bun.file(file).exists())) throw usage(`${file} exists`, "add --force to replace it");
+  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.part`);
+  let fd: number;
+  try {
+    fd = openSync(temporary, "wx", 0o600);
+  } catch (cause) {
+    throw failed("write", file, cause);
+  }
+  const remove = () => {
+    try {
+      unlinkSync(temporary);
+    } catch {
+      // renamed already, or gone
+    }
+  };
+  const withdraw = onInterrupt(remove);
+  let size = 0;
+  try {
+    for await (const chunk of stream as unknown as AsyncIterable<Uint8Array>) {
+      for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at);
+      size += chunk.length;
+    }
+    fsyncSync(fd);
+    renameSync(temporary, file);
+    return size;
+  } catch (cause) {
+    throw (cause as NodeJS.ErrnoException).syscall ? failed("write", file, cause) : cause;
+  } finally {
+    closeSync(fd);
+    remove();
+    withdraw();
+  }
+}

@@ -1,0 +1,175 @@
+import type { User } from "../../users/user.ts";
+import type { Users } from "../../users/users.ts";
+import { usage } from "../base/errors.ts";
+import { clean, printJson, say, table } from "../base/output.ts";
+import { integer, mebibytes } from "../base/parse.ts";
+import { define, group, options } from "../base/program.ts";
+import { confirm } from "../base/prompt.ts";
+import { withUsers } from "./user-store.ts";
+
+interface Limits {
+  maxSandboxes?: number;
+  maxCpus?: number;
+  maxMemory?: number;
+  maxSnapshots?: number;
+  dataDir?: string;
+}
+
+export const command = () =>
+  group(
+    "user",
+    "Tenants and their API keys. Works on the server's database, as root; the daemon need not run, and takes changes at once.",
+    [create(), list(), limits(), rotateKey(), remove()],
+    ["sudo bhatti user create alice", "sudo bhatti user list", "sudo bhatti user rotate-key alice"],
+  );
+
+const withData = (usageLine: string, summary: string, examples: string[]) =>
+  define(usageLine, summary, examples).option(
+    "--data-dir <dir>",
+    "directory of the database (/var/lib/bhatti)",
+  );
+
+const withLimits = (command: ReturnType<typeof define>) =>
+  command
+    .option("--max-sandboxes <n>", "how many sandboxes (5)", integer("--max-sandboxes", 0, 1_000_000))
+    .option("--max-cpus <n>", "CPUs of one sandbox (4)", integer("--max-cpus", 1, 1024))
+    .option("--max-memory <size>", "memory of one sandbox: 4096 (MiB), 4G", mebibytes("--max-memory"))
+    .option("--max-snapshots <n>", "how many snapshots (5)", integer("--max-snapshots", 0, 1_000_000));
+
+const limitsOf = (flags: Limits) => ({
+  maxSandboxes: flags.maxSandboxes,
+  maxCpusPerSandbox: flags.maxCpus,
+  maxMemoryMbPerSandbox: flags.maxMemory,
+  maxSnapshots: flags.maxSnapshots,
+});
+
+const create = () =>
+  withLimits(
+    withData("create [name]", "Create a user and print its API key, once.", [
+      "sudo bhatti user create alice",
+      "sudo bhatti user create ops --admin --max-sandboxes 100 --max-memory 16G",
+      "sudo bhatti user create ci --json",
+    ])
+      .option("--name <name>", "same as the argument")
+      .option("--admin", "an operator: sees metrics, status and everyone's events"),
+  ).action(async (argument: string | undefined, _flags, self) => {
+    const flags = options<Limits & { name?: string; admin?: boolean }>(self);
+    const name = argument ?? flags.name;
+    if (!name || (argument && flags.name && argument !== flags.name))
+      throw usage("one name is needed", "bhatti user create <name>");
+    const { user, key } = await withUsers(flags.dataDir, (users, record) => {
+      const made = users.create({ name, admin: flags.admin, ...limitsOf(flags) });
+      record("user.created", made.user, {
+        max_sandboxes: made.user.maxSandboxes,
+        subnet_index: made.user.subnetIndex,
+      });
+      return made;
+    });
+    if (printJson({ ...wire(user), api_key: key })) return;
+    say("User created:");
+    say(`  ID:      ${user.id}`);
+    say(`  Name:    ${clean(user.name)}${user.admin ? " (operator)" : ""}`);
+    say(`  Subnet:  ${user.subnetIndex}`);
+    say(`  API key: ${key}`);
+    say("\nThe key is shown this once. To use it:");
+    say("  bhatti setup          # asks for address and key");
+    say("  bhatti create dev");
+  });
+
+const list = () =>
+  withData("list", "List users with their limits.", [
+    "sudo bhatti user list",
+    "sudo bhatti user list --json",
+  ]).action(async (_flags, self) => {
+    const flags = options<Limits>(self);
+    const all = await withUsers(flags.dataDir, (users, _record, count) =>
+      users.list().map((user) => ({ user, sandboxes: count(user) })),
+    );
+    if (printJson(all.map(({ user, sandboxes }) => ({ ...wire(user), sandboxes })))) return;
+    table(
+      ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SUBNET", "ADMIN"],
+      all.map(({ user, sandboxes }) => [
+        user.id,
+        user.name,
+        `${sandboxes}/${user.maxSandboxes}`,
+        String(user.maxCpusPerSandbox),
+        String(user.maxMemoryMbPerSandbox),
+        String(user.maxSnapshots),
+        String(user.subnetIndex),
+        user.admin ? "yes" : "-",
+      ]),
+    );
+  });
+
+const limits = () =>
+  withLimits(
+    withData("limits <name>", "Show a user's limits, or change those given. What exists already stays.", [
+      "sudo bhatti user limits alice",
+      "sudo bhatti user limits alice --max-sandboxes 20 --max-memory 8G",
+    ]),
+  ).action(async (name: string, _flags, self) => {
+    const flags = options<Limits>(self);
+    const wanted = limitsOf(flags);
+    const user = await withUsers(flags.dataDir, (users, record) => {
+      if (Object.values(wanted).every((value) => value === undefined)) return known(users, name);
+      const after = users.setLimits(name, wanted);
+      record("user.limits_changed", after, { ...wanted });
+      return after;
+    });
+    if (printJson(wire(user))) return;
+    say(
+      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots`,
+    );
+  });
+
+const rotateKey = () =>
+  withData("rotate-key <name>", "Give a user a new API key. The old one stops working at once.", [
+    "sudo bhatti user rotate-key alice",
+  ]).action(async (name: string, _flags, self) => {
+    const flags = options<Limits>(self);
+    const key = await withUsers(flags.dataDir, (users, record) => {
+      const fresh = users.rotateKey(name);
+      record("user.key_rotated", known(users, name));
+      return fresh;
+    });
+    if (printJson({ name, api_key: key })) return;
+    say(`API key: ${key}`);
+    say("The key is shown this once; the old one no longer works.");
+  });
+
+const remove = () =>
+  withData("delete <name>", "Delete a user. Refused while it owns sandboxes or snapshots.", [
+    "sudo bhatti user delete alice --yes",
+  ])
+    .option("-y, --yes", "do not ask")
+    .action(async (name: string, _flags, self) => {
+      const flags = options<Limits & { yes?: boolean }>(self);
+      await confirm(`Delete user "${clean(name)}"?`, flags.yes);
+      await withUsers(flags.dataDir, (users, record) => {
+        const user = known(users, name);
+        users.delete(name);
+        record("user.deleted", user);
+      });
+      if (!printJson({ status: "deleted", name })) say(`deleted user "${clean(name)}"`);
+    });
+
+function known(users: Users, name: string): User {
+  const user = users.byName(name);
+  if (!user) throw usage(`user "${name}" not found`, "bhatti user list");
+  return user;
+}
+
+/** The record's members on the wire: spec/cli §30. */
+const wire = (user: User) => ({
+  id: user.id,
+  name: user.name,
+  admin: user.admin,
+  max_sandboxes: user.maxSandboxes,
+  max_cpus_per_sandbox: user.maxCpusPerSandbox,
+  max_memory_mb_per_sandbox: user.maxMemoryMbPerSandbox,
+  subnet_index: user.subnetIndex,
+  max_volume_storage_mb: user.maxVolumeStorageMb,
+  max_images: user.maxImages,
+  max_snapshots: user.maxSnapshots,
+  created_at: user.createdAt,
+});

@@ -1,0 +1,160 @@
+/** Exec in its three modes: spec/http-api §8. */
+import { type Context, Hono } from "hono";
+import { guestErrorToApp } from "../guest/errors.ts";
+import { type ExecRequest, GuestError } from "../guest/guest.ts";
+import { decode, encode, reply } from "../http/json.ts";
+import { only } from "../http/server.ts";
+import { hex } from "../lib/ids.ts";
+import { signalOf } from "../sandboxes/request-lease.ts";
+import type { GuestLease, Sandboxes } from "../sandboxes/service.ts";
+import type { AppEnv } from "../users/app-env.ts";
+import { notStarted, toExec } from "./request.ts";
+import { type ExecBody, execSchema } from "./schemas.ts";
+
+/** Combined output of a buffered exec, bytes. */
+const OUTPUT_CAP = 10 * 1024 * 1024;
+
+export function execRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.post("/sandboxes/:ref/exec", async (c) => {
+    sandboxes.get(c.get("user"), c.req.param("ref"));
+    const body = await decode(c, execSchema);
+    const request = toExec(body);
+    c.env?.server?.timeout(c.req.raw, 0);
+    const lease = await sandboxes.lease(c.get("user"), c.req.param("ref"), "exec", c.req.raw.signal);
+    if (body.detach) return detached(c, lease, body, request);
+    return c.req.header("accept") === "application/x-ndjson"
+      ? streamed(c, lease, request)
+      : buffered(c, lease, request);
+  });
+  app.all("/sandboxes/:ref/exec", only("POST"));
+  return app;
+}
+
+async function detached(
+  c: Context<AppEnv>,
+  lease: GuestLease,
+  body: ExecBody,
+  request: ExecRequest,
+): Promise<Response> {
+  try {
+    const outputFile = body.output_file ?? `/tmp/bhatti-exec-${hex(4)}.log`;
+    const { pid } = await lease.guest.execDetached({ ...request, outputFile });
+    return reply(c, { pid, output_file: outputFile, detached: true });
+  } finally {
+    lease.release();
+  }
+}
+
+async function buffered(c: Context<AppEnv>, lease: GuestLease, request: ExecRequest): Promise<Response> {
+  const output = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
+  let left = OUTPUT_CAP;
+  let cut = false;
+  const keep = (to: Uint8Array[]) => (chunk: Uint8Array) => {
+    if (chunk.length > left) cut = true;
+    if (left > 0) to.push(chunk.subarray(0, left));
+    left -= Math.min(left, chunk.length);
+  };
+  const text = (chunks: Uint8Array[]) => new TextDecoder().decode(Buffer.concat(chunks));
+  try {
+    const result = await lease.guest.exec(
+      request,
+      { stdout: keep(output.stdout), stderr: keep(output.stderr) },
+      signalOf(c, lease),
+    );
+    let stderr = text(output.stderr);
+    if (result.timedOut) stderr += `\n[command timed out after ${request.timeoutMs! / 1000}s]`;
+    if (cut) stderr += "\n[output truncated at 10MB]";
+    return reply(c, {
+      exit_code: result.exitCode,
+      stdout: text(output.stdout),
+      stderr,
+      ...(result.timedOut ? { timed_out: true } : {}),
+    });
+  } catch (error) {
+    const failed = notStarted(error);
+    if (!failed) throw error;
+    return reply(c, { exit_code: failed.exitCode, stdout: "", stderr: `${failed.message}\n` });
+  } finally {
+    lease.release();
+  }
+}
+
+function streamed(c: Context<AppEnv>, lease: GuestLease, request: ExecRequest): Response {
+  const encoder = new TextEncoder();
+  const gone = new AbortController();
+  const signal = AbortSignal.any([signalOf(c, lease), gone.signal]);
+  let wake: (() => void) | null = null;
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      // Headers go out with the first bytes: a command that is silent for long must not look like a dead server.
+      controller.enqueue(encoder.encode(""));
+      const event = (value: unknown) => controller.enqueue(encoder.encode(encode(value)));
+      const output = (type: "stdout" | "stderr") => {
+        const decoder = new TextDecoder();
+        return {
+          chunk: (bytes: Uint8Array) => {
+            const data = decoder.decode(bytes, { stream: true });
+            if (data) event({ type, data });
+            // Back-pressure: wait for a reader that lags.
+            if ((controller.desiredSize ?? 1) <= 0) {
+              return new Promise<void>((resolve) => {
+                wake = resolve;
+              });
+            }
+          },
+          flush: () => {
+            const data = decoder.decode();
+            if (data) event({ type, data });
+          },
+        };
+      };
+      const [stdout, stderr] = [output("stdout"), output("stderr")];
+      void (async () => {
+        try {
+          const result = await lease.guest.exec(
+            request,
+            { stdout: stdout.chunk, stderr: stderr.chunk },
+            signal,
+          );
+          stdout.flush();
+          stderr.flush();
+          if (result.timedOut)
+            event({
+              type: "error",
+              code: "timeout",
+              data: `command timed out after ${request.timeoutMs! / 1000}s`,
+            });
+          else event({ type: "exit", exit_code: result.exitCode });
+        } catch (error) {
+          const failed = notStarted(error);
+          if (failed) {
+            event({ type: "stderr", data: `${failed.message}\n` });
+            event({ type: "exit", exit_code: failed.exitCode });
+          } else if (!gone.signal.aborted) {
+            event({
+              type: "error",
+              data: error instanceof GuestError ? guestErrorToApp(error).message : "the sandbox was stopped",
+            });
+          }
+        } finally {
+          lease.release();
+          try {
+            controller.close();
+          } catch {}
+        }
+      })();
+    },
+    pull() {
+      wake?.();
+      wake = null;
+    },
+    cancel() {
+      gone.abort();
+      wake?.();
+    },
+  });
+  return new Response(body, {
+    headers: { "content-type": "application/x-ndjson", "x-content-type-options": "nosniff" },
+  });
+}

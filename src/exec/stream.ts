@@ -1,0 +1,144 @@
+/**
+ * Exec with live stdin and exact bytes over a WebSocket: docs/exec-stream.md. (Bun buffers nothing of a WebSocket, while
+ * HTTP/1.1 request and response bodies at the same time are not something every client library can do.)
+ */
+import { Hono } from "hono";
+import { guestErrorToApp } from "../guest/errors.ts";
+import { GuestError } from "../guest/guest.ts";
+import { AppError } from "../lib/errors.ts";
+import type { Sandboxes } from "../sandboxes/service.ts";
+import type { AppEnv } from "../users/app-env.ts";
+import type { User } from "../users/user.ts";
+import { notStarted, toExec } from "./request.ts";
+import { execSchema } from "./schemas.ts";
+import { StdinQueue } from "./stdin-queue.ts";
+
+export interface StreamData {
+  sandboxes: Sandboxes;
+  user: User;
+  ref: string;
+  abort: AbortController;
+  stdin: StdinQueue | null;
+  guestSignal: ((signal: string) => void) | null;
+  started: boolean;
+  drained: (() => void) | null;
+}
+
+type Socket = Bun.ServerWebSocket<StreamData>;
+const STDOUT = 1;
+const STDERR = 2;
+const MAX_BUFFERED = 1 << 20;
+
+export function execStreamRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.get("/sandboxes/:ref/exec/stream", (c) => {
+    sandboxes.get(c.get("user"), c.req.param("ref"));
+    const data: StreamData = {
+      sandboxes,
+      user: c.get("user"),
+      ref: c.req.param("ref"),
+      abort: new AbortController(),
+      stdin: null,
+      guestSignal: null,
+      started: false,
+      drained: null,
+    };
+    const server = c.env.server as unknown as Bun.Server<StreamData>;
+    if (!server.upgrade(c.req.raw, { data }))
+      throw new AppError("bad_request", "a WebSocket handshake is expected");
+    return new Response(null, { status: 101 });
+  });
+  return app;
+}
+
+export const streamSockets: Bun.WebSocketHandler<StreamData> = {
+  maxPayloadLength: 1 << 20,
+  backpressureLimit: 16 << 20,
+  idleTimeout: 0,
+  sendPings: true,
+  message(socket, message) {
+    const { data } = socket;
+    if (typeof message === "string") return control(socket, message);
+    if (data.stdin?.push(new Uint8Array(message)) === false) {
+      fail(socket, "too_large", "stdin was sent faster than the command takes it: wait for stdin_taken");
+    }
+  },
+  drain(socket) {
+    socket.data.drained?.();
+    socket.data.drained = null;
+  },
+  close(socket) {
+    socket.data.abort.abort();
+    socket.data.drained?.();
+  },
+};
+
+function control(socket: Socket, message: string): void {
+  let value: { type?: string; signal?: string };
+  try {
+    value = JSON.parse(message);
+  } catch {
+    return fail(socket, "bad_request", "control messages are JSON");
+  }
+  const { data } = socket;
+  if (!data.started) {
+    data.started = true;
+    void run(socket, value);
+  } else if (value.type === "stdin_eof") {
+    data.stdin?.end();
+  }
+}
+
+function fail(socket: Socket, code: string, message: string): void {
+  socket.send(JSON.stringify({ type: "error", code, data: message }));
+  socket.close(1000);
+}
+
+async function run(socket: Socket, first: unknown): Promise<void> {
+  const { data } = socket;
+  const parsed = execSchema.safeParse(first);
+  if (!parsed.success) return fail(socket, "bad_request", parsed.error.issues[0]?.message ?? "wrong shape");
+  let release = () => {};
+  try {
+    const request = toExec(parsed.data);
+    const lease = await data.sandboxes.lease(data.user, data.ref, "exec", data.abort.signal);
+    release = lease.release;
+    data.stdin = new StdinQueue((bytes) => socket.send(JSON.stringify({ type: "stdin_taken", bytes })));
+    request.stdin = data.stdin.stream;
+    socket.send('{"type":"ready"}');
+    const output = (kind: number) => (chunk: Uint8Array) => {
+      const framed = new Uint8Array(chunk.length + 1);
+      framed[0] = kind;
+      framed.set(chunk, 1);
+      socket.send(framed);
+      if (socket.getBufferedAmount() > MAX_BUFFERED) {
+        return new Promise<void>((resolve) => {
+          data.drained = resolve;
+        });
+      }
+    };
+    const signal = AbortSignal.any([data.abort.signal, lease.revoked]);
+    const result = await lease.guest.exec(
+      request,
+      { stdout: output(STDOUT), stderr: output(STDERR) },
+      signal,
+    );
+    if (result.timedOut)
+      return fail(socket, "timeout", `command timed out after ${request.timeoutMs! / 1000}s`);
+    socket.send(JSON.stringify({ type: "exit", exit_code: result.exitCode }));
+    socket.close(1000);
+  } catch (error) {
+    const failed = notStarted(error);
+    if (failed) {
+      socket.send(Buffer.concat([Buffer.from([STDERR]), Buffer.from(`${failed.message}\n`)]));
+      socket.send(JSON.stringify({ type: "exit", exit_code: failed.exitCode }));
+      socket.close(1000);
+      return;
+    }
+    const known = error instanceof GuestError ? guestErrorToApp(error) : error;
+    if (known instanceof AppError) fail(socket, known.code, known.message);
+    else fail(socket, "internal", "the command could not be run");
+  } finally {
+    release();
+  }
+}

@@ -1,0 +1,9 @@
+/** What the pipeline puts on every request's context. `U` is whoever the key belongs to: plumbing only needs an id. */
+export interface HttpEnv<U extends Caller> {
+  Variables: { user: U; requestId: string };
+  Bindings: { server: import("bun").Server<unknown> };
+}
+
+export interface Caller {
+  id: string;
+}

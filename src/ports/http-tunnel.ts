@@ -1,0 +1,190 @@
+/** One HTTP/1.1 exchange over a byte tunnel. The guest is hostile: its head is bounded and parsed strictly. */
+import { AppError } from "../lib/errors.ts";
+
+const HOP_BY_HOP = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "proxy-connection",
+]);
+/** The tenant's API key is not the sandbox's business. */
+const PRIVATE = new Set(["authorization", "host", "content-length", "expect"]);
+const MAX_HEAD = 64 * 1024;
+
+/** Request head and body as bytes; a body of unknown length goes chunked. */
+export function serializeRequest(
+  request: Request,
+  target: string,
+  port: number,
+  peer: string,
+): ReadableStream<Uint8Array> {
+  const named = (request.headers.get("connection") ?? "").toLowerCase().split(/\s*,\s*/);
+  const lines = [
+    `${request.method} ${target.startsWith("/") ? target : `/${target}`} HTTP/1.1`,
+    `host: localhost:${port}`,
+    "connection: close",
+  ];
+  for (const [name, value] of request.headers) {
+    if (
+      !HOP_BY_HOP.has(name) &&
+      !PRIVATE.has(name) &&
+      !named.includes(name) &&
+      !name.startsWith("x-forwarded-")
+    )
+      lines.push(`${name}: ${value}`);
+  }
+  const before = request.headers.get("x-forwarded-for");
+  lines.push(
+    `x-forwarded-for: ${before ? `${before}, ` : ""}${peer}`,
+    "x-forwarded-proto: http",
+    `x-forwarded-host: ${request.headers.get("host") ?? ""}`,
+  );
+  const length = request.headers.get("content-length");
+  const chunked = request.body !== null && length === null;
+  if (chunked) lines.push("transfer-encoding: chunked");
+  else if (length !== null) lines.push(`content-length: ${length}`);
+  const encoder = new TextEncoder();
+  const head = encoder.encode(`${lines.join("\r\n")}\r\n\r\n`);
+  const reader = request.body?.getReader();
+  return new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(head),
+    async pull(controller) {
+      const { value, done } = reader ? await reader.read() : { value: undefined, done: true };
+      if (value && value.length > 0) {
+        if (chunked) controller.enqueue(encoder.encode(`${value.length.toString(16)}\r\n`));
+        controller.enqueue(value as Uint8Array);
+        if (chunked) controller.enqueue(encoder.encode("\r\n"));
+      }
+      if (!done) return;
+      if (chunked) controller.enqueue(encoder.encode("0\r\n\r\n"));
+      controller.close();
+    },
+  });
+}
+
+/** Status, end-to-end headers and the decoded body. 1xx answers are skipped. Throws AppError (502). */
+export async function parseResponse(stream: ReadableStream<Uint8Array>, noBody: boolean) {
+  const source = new Source(stream.getReader() as ReadableStreamDefaultReader<Uint8Array>);
+  for (;;) {
+    const head = await source.head();
+    const [first, ...rest] = head.split("\r\n");
+    const status = Number(first?.match(/^HTTP\/1\.[01] (\d{3})(?: |$)/)?.[1]);
+    if (!(status >= 100 && status <= 599)) throw bad();
+    if (status < 200 && status !== 101) continue;
+    if (status === 101) throw bad();
+    const headers = new Headers();
+    let length: number | null = null;
+    let chunked = false;
+    for (const line of rest) {
+      const at = line.indexOf(":");
+      if (at <= 0) throw bad();
+      const name = line.slice(0, at).trim().toLowerCase();
+      const value = line.slice(at + 1).trim();
+      if (name === "content-length") length = /^\d{1,15}$/.test(value) ? Number(value) : fail();
+      if (name === "transfer-encoding") chunked = /chunked/i.test(value);
+      if (HOP_BY_HOP.has(name)) continue;
+      try {
+        headers.append(name, value);
+      } catch {
+        throw bad();
+      }
+    }
+    const empty = noBody || status === 204 || status === 304;
+    if (chunked) headers.delete("content-length");
+    return { status, headers, body: empty ? null : source.body(chunked, length) };
+  }
+}
+
+const bad = () =>
+  new AppError("unavailable", "bad gateway: the service did not answer with HTTP", { status: 502 });
+function fail(): never {
+  throw bad();
+}
+
+class Source {
+  private buffer: Buffer = Buffer.alloc(0);
+  private ended = false;
+
+  constructor(private readonly reader: ReadableStreamDefaultReader<Uint8Array>) {}
+
+  async head(): Promise<string> {
+    for (;;) {
+      const at = this.buffer.indexOf("\r\n\r\n");
+      if (at >= 0) {
+        const head = this.buffer.toString("latin1", 0, at);
+        this.buffer = this.buffer.subarray(at + 4);
+        return head;
+      }
+      if (this.buffer.length > MAX_HEAD || !(await this.more())) throw bad();
+    }
+  }
+
+  body(chunked: boolean, length: number | null): ReadableStream<Uint8Array> {
+    let left = length;
+    return new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const bytes = chunked ? await this.chunk() : await this.plain(left);
+        if (!bytes) {
+          controller.close();
+          await this.reader.cancel().catch(() => {});
+          return;
+        }
+        if (left !== null) left -= bytes.length;
+        controller.enqueue(bytes);
+      },
+      cancel: (reason) => this.reader.cancel(reason),
+    });
+  }
+
+  private async plain(left: number | null): Promise<Uint8Array | null> {
+    if (left === 0) return null;
+    if (this.buffer.length === 0 && !(await this.more())) {
+      if (left !== null) throw bad();
+      return null;
+    }
+    const bytes = left === null ? this.buffer : this.buffer.subarray(0, left);
+    this.buffer = this.buffer.subarray(bytes.length);
+    return new Uint8Array(bytes);
+  }
+
+  private chunkLeft = 0;
+
+  private async chunk(): Promise<Uint8Array | null> {
+    if (this.chunkLeft === 0) {
+      const size = Number.parseInt(await this.line(), 16);
+      if (!(size >= 0 && size <= 2 ** 40)) throw bad();
+      if (size === 0) return null;
+      this.chunkLeft = size;
+    }
+    const bytes = await this.plain(this.chunkLeft);
+    if (!bytes) throw bad();
+    this.chunkLeft -= bytes.length;
+    if (this.chunkLeft === 0 && (await this.line()) !== "") throw bad();
+    return bytes;
+  }
+
+  private async line(): Promise<string> {
+    for (;;) {
+      const at = this.buffer.indexOf("\r\n");
+      if (at >= 0) {
+        const line = this.buffer.toString("latin1", 0, at);
+        this.buffer = this.buffer.subarray(at + 2);
+        return line;
+      }
+      if (this.buffer.length > 1024 || !(await this.more())) throw bad();
+    }
+  }
+
+  private async more(): Promise<boolean> {
+    if (this.ended) return false;
+    const { value, done } = await this.reader.read();
+    this.ended = done;
+    if (value) this.buffer = Buffer.concat([this.buffer, value]);
+    return !done;
+  }
+}

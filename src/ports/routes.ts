@@ -1,0 +1,97 @@
+/** Ports and the authenticated reverse proxy: spec/http-api §11. */
+import { type Context, Hono } from "hono";
+import { reply } from "../http/json.ts";
+import { only } from "../http/server.ts";
+import { AppError, badRequest } from "../lib/errors.ts";
+import { releasing } from "../lib/releasing.ts";
+import { signalOf } from "../sandboxes/request-lease.ts";
+import type { Sandboxes } from "../sandboxes/service.ts";
+import type { AppEnv } from "../users/app-env.ts";
+import { parseResponse, serializeRequest } from "./http-tunnel.ts";
+
+export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.get("/sandboxes/:ref/ports", async (c) => {
+    const ref = c.req.param("ref");
+    const lease = await sandboxes.lease(c.get("user"), ref, "ports", c.req.raw.signal);
+    try {
+      const ports = await lease.guest.ports().catch(() => []);
+      return reply(
+        c,
+        ports.map(({ port }) => ({ container_port: port, proxy_url: `/sandboxes/${ref}/proxy/${port}/` })),
+      );
+    } finally {
+      lease.release();
+    }
+  });
+  app.all("/sandboxes/:ref/ports", only("GET"));
+
+  app.get("/ports", async (c) => {
+    const user = c.get("user");
+    const hot = sandboxes.list(user).filter((sandbox) => sandbox.thermal === "hot");
+    const all = await Promise.all(
+      hot.map(async ({ id }) => {
+        const lease = await sandboxes.lease(user, id, "ports", AbortSignal.timeout(5000)).catch(() => null);
+        if (!lease) return [];
+        try {
+          const ports = await lease.guest.ports();
+          return ports.map(({ port }) => ({
+            sandbox_id: id,
+            container_port: port,
+            proxy_url: `/sandboxes/${id}/proxy/${port}/`,
+          }));
+        } catch {
+          return [];
+        } finally {
+          lease.release();
+        }
+      }),
+    );
+    return reply(c, all.flat());
+  });
+  app.all("/ports", only("GET"));
+
+  app.all("/sandboxes/:ref/proxy/:port{[^/]+}", (c) => proxy(c, sandboxes));
+  app.all("/sandboxes/:ref/proxy/:port{[^/]+}/*", (c) => proxy(c, sandboxes));
+  return app;
+}
+
+async function proxy(c: Context<AppEnv>, sandboxes: Sandboxes): Promise<Response> {
+  const port = Number(c.req.param("port"));
+  if (!Number.isInteger(port) || port < 1 || port > 65535) throw badRequest("invalid port");
+  if (/^websocket$/i.test(c.req.header("upgrade") ?? "")) {
+    throw new AppError("not_implemented", "WebSockets through the proxy are not supported yet");
+  }
+  c.env?.server?.timeout(c.req.raw, 0);
+  const lease = await sandboxes.lease(c.get("user"), c.req.param("ref")!, "proxy", c.req.raw.signal);
+  try {
+    const tunnel = await lease.guest.forward(port, signalOf(c, lease));
+    const close = () => {
+      tunnel.close();
+      lease.release();
+    };
+    try {
+      // The raw target, so that encoded characters arrive as they were sent.
+      const target = c.req.raw.url
+        .replace(/^[a-z]+:\/\/[^/]+/i, "")
+        .replace(/^\/sandboxes\/[^/]+\/proxy\/[^/?]+/, "");
+      const peer = c.env?.server?.requestIP(c.req.raw)?.address ?? "";
+      void serializeRequest(c.req.raw, target || "/", port, peer)
+        .pipeTo(tunnel.writable, { preventClose: true })
+        .catch(() => {});
+      const answer = await parseResponse(tunnel.readable, c.req.method === "HEAD");
+      if (!answer.body) close();
+      return new Response(answer.body ? releasing(answer.body, close) : null, {
+        status: answer.status,
+        headers: answer.headers,
+      });
+    } catch (cause) {
+      close();
+      throw cause;
+    }
+  } catch (cause) {
+    lease.release();
+    if (cause instanceof AppError && cause.code !== "unavailable") throw cause;
+    throw new AppError("unavailable", `bad gateway: nothing answers on port ${port}`, { status: 502, cause });
+  }
+}

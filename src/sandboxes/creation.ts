@@ -1,0 +1,207 @@
+/** How a sandbox comes into being: found by its name, cloned from a template, a snapshot or a fork, or booted. */
+import { EngineError } from "../engine/engine.ts";
+import type { Image } from "../images/image.ts";
+import { AppError, conflict } from "../lib/errors.ts";
+import type { TemplateShape } from "../templates/builder.ts";
+import type { CloneSource } from "../templates/clone-source.ts";
+import type { User } from "../users/user.ts";
+import { Actor } from "./actor.ts";
+import { admit } from "./admission.ts";
+import type { Admitted } from "./copies.ts";
+import type { SandboxDeps } from "./deps.ts";
+import { type Registry, visible } from "./registry.ts";
+import type { SandboxRow } from "./rows.ts";
+import type { CreateInput, SandboxView } from "./service.ts";
+import { create } from "./transitions/create.ts";
+import { destroy } from "./transitions/destroy.ts";
+import { transitions } from "./transitions/transitions.ts";
+import { view } from "./view.ts";
+import { vcpusOf } from "./vm-spec.ts";
+
+const DEFAULT_MEMORY_MB = 1024;
+
+export class Creation {
+  /** Creates in flight by owner and name: the second caller of a name waits for the first. */
+  private readonly creating = new Map<string, Promise<Actor>>();
+
+  /** `discard`: destroys a sandbox whose caller has left. */
+  constructor(
+    private readonly deps: SandboxDeps,
+    private readonly registry: Registry,
+    private readonly discard: (actor: Actor, reason: string) => Promise<void>,
+  ) {}
+
+  async create(user: User, input: CreateInput, signal?: AbortSignal) {
+    const { deps } = this;
+    const existing = input.name ? this.byName(user, input.name) : undefined;
+    if (existing) return { sandbox: view(existing), existing: true, timings: {} };
+    const image = await deps.images.resolve(input.image ?? "minimal");
+    const cpus = input.cpus ?? 1;
+    const memoryMb = input.memory_mb ?? DEFAULT_MEMORY_MB;
+    if (input.disk_size_mb && input.disk_size_mb < image.sizeMb) {
+      throw new AppError(
+        "bad_request",
+        `disk_size_mb ${input.disk_size_mb} is smaller than the image (${image.sizeMb} MB)`,
+        {
+          remedy: `leave it out, or ask for at least ${image.sizeMb}`,
+        },
+      );
+    }
+    const shape = shapeOf(image, cpus, memoryMb);
+    const want: Admitted = {
+      name: input.name,
+      namePrefix: "sandbox",
+      image: image.name,
+      cpus,
+      memoryMb,
+      diskSizeMb: input.disk_size_mb ?? 0,
+      env: input.env ?? {},
+      init: input.init ?? "",
+      keepHot: input.keep_hot ?? false,
+      labels: input.labels ?? {},
+      warmAfterS: input.warm_after_s ?? deps.config.warmAfterS,
+      coldAfterS: input.cold_after_s ?? deps.config.coldAfterS,
+      kernel: deps.kernels.current().version,
+      createdFrom: "template",
+    };
+    const files = (input.files ?? []).map((file) => ({
+      path: file.guest_path,
+      content: Buffer.from(file.content).toString("base64"),
+      mode: file.mode,
+    }));
+    let timings: Record<string, number> = {};
+    let template: CloneSource | null = null;
+    const attempt = async () => {
+      // The row comes first: a cap that is reached must not build a template.
+      const waiting = await deps.pool.take(shape);
+      let row: SandboxRow;
+      try {
+        row = admit(deps, user, want, waiting);
+      } catch (error) {
+        if (waiting) void deps.pool.discard(waiting);
+        throw error;
+      }
+      return this.bringUp(row, async (actor) => {
+        timings = await deps.templates.with(shape, async (clone) => {
+          if (!clone) deps.rows.update(row, { created_from: "boot" });
+          if (!waiting) template = clone;
+          return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
+        });
+      });
+    };
+    const made = await this.claim(user, want.name, () =>
+      attempt().catch(async (error: unknown) => {
+        if (!template) throw error;
+        // Dropped in the meantime: another create met the damage first, and took the files away.
+        const refused = error instanceof EngineError;
+        if (!refused && deps.templates.isCurrent(shape, template)) throw error;
+        const detail = refused ? error.detail : undefined;
+        deps.log.error({ err: error, detail, image: image.name }, "template refused: built anew");
+        await deps.templates.drop(shape, template);
+        return attempt();
+      }),
+    ).finally(() => deps.pool.want(shape));
+    if (made.existing) return { sandbox: view(made.actor), existing: true, timings };
+    if (signal?.aborted) {
+      await this.discard(made.actor, "caller left");
+      throw signal.reason;
+    }
+    this.announce(made.actor, timings);
+    return { sandbox: view(made.actor), existing: false, timings };
+  }
+
+  /** A new sandbox from a snapshot's or fork's files. All-or-nothing like create. */
+  async createFrom(
+    user: User,
+    want: Admitted,
+    clone: CloneSource | null,
+    disk: string,
+  ): Promise<SandboxView> {
+    let timings: Record<string, number> = {};
+    const made = await this.claim(user, want.name, async () => {
+      const row = admit(this.deps, user, want);
+      return this.bringUp(row, async (actor) => {
+        timings = await this.deps.wakes.with(() => create(actor, { clone, image: disk, files: [] }));
+      });
+    });
+    if (made.existing) throw conflict(`name "${want.name}" is already in use`);
+    this.announce(made.actor, timings);
+    return view(made.actor);
+  }
+
+  /** Makes templates and waiting VMs of the configured shapes ahead of the first create, one after the other. */
+  async prepare(): Promise<void> {
+    const { deps } = this;
+    for (const { image: name, cpus, memoryMb } of deps.config.templates) {
+      const image = await deps.images.resolve(name).catch(() => null);
+      if (!image) continue; // built later, it is noticed (images/watch.ts)
+      const shape = shapeOf(image, cpus, memoryMb);
+      if (await deps.templates.prepare(shape)) deps.pool.want(shape);
+    }
+  }
+
+  /** The sandbox of that name: present, being created by somebody else, or made now. Nothing yields between look and claim. */
+  private async claim(user: User, name: string | undefined, make: () => Promise<Actor>) {
+    const key = `${user.id}/${name}`;
+    while (name) {
+      const inFlight = this.creating.get(key);
+      if (!inFlight) break;
+      const actor = await inFlight.catch(() => null);
+      if (actor) return { actor, existing: true };
+    }
+    const present = name ? this.byName(user, name) : undefined;
+    if (present) return { actor: present, existing: true };
+    const promise = make();
+    if (name) {
+      this.creating.set(key, promise);
+      promise.finally(() => this.creating.delete(key)).catch(() => {});
+    }
+    return { actor: await promise, existing: false };
+  }
+
+  private byName(user: User, name: string): Actor | undefined {
+    return this.registry.all().find((a) => a.row.created_by === user.id && a.row.name === name && visible(a));
+  }
+
+  /** Registers an actor for an admitted row and runs `work`; on failure everything it took is given back. */
+  private async bringUp(row: SandboxRow, work: (actor: Actor) => Promise<void>): Promise<Actor> {
+    const actor = new Actor(this.deps, row, transitions);
+    this.registry.add(actor);
+    try {
+      await actor.run(() => work(actor));
+      actor.idle.arm();
+      return actor;
+    } catch (error) {
+      await actor.leave(() => destroy(actor));
+      this.registry.remove(actor);
+      throw error;
+    }
+  }
+
+  private announce(actor: Actor, timings: Record<string, number>): void {
+    const { row } = actor;
+    this.deps.metrics.create(row.created_from, timings.total ?? 0);
+    const subject = { userId: row.created_by, sandboxId: row.id };
+    const meta = {
+      name: row.name,
+      cpus: row.cpus,
+      memory_mb: row.memory_mb,
+      image: row.image,
+      template_id: "",
+      keep_hot: row.keep_hot === 1,
+      created_from: row.created_from,
+      create_ms: timings.total,
+    };
+    this.deps.events.record({ type: "sandbox.created", ...subject, meta });
+  }
+}
+
+function shapeOf(image: Image, cpus: number, memoryMb: number): TemplateShape {
+  return {
+    image: image.name,
+    imagePath: image.path,
+    imageDigest: image.digest,
+    vcpus: vcpusOf(cpus),
+    memoryMb,
+  };
+}

@@ -1,0 +1,62 @@
+/** What the routes of this folder do, for the OpenAPI document. */
+import { z } from "zod";
+import type { Operation } from "../http/openapi.ts";
+import { createSchema, patchSchema, startSchema, stopSchema } from "./schemas.ts";
+
+/** The wire object of a sandbox. */
+export const sandbox = z.object({
+  id: z.string(),
+  name: z.string(),
+  status: z.enum(["running", "stopped", "unknown"]),
+  thermal: z.enum(["hot", "warm", "cold"]),
+  reason: z.string(),
+  ip: z.string(),
+  image: z.string(),
+  cpus: z.number(),
+  memory_mb: z.int(),
+  disk_size_mb: z.int(),
+  keep_hot: z.boolean(),
+  durable: z.boolean(),
+  created_at: z.string(),
+  labels: z.record(z.string(), z.string()).optional(),
+});
+
+export const sandboxOperations: Operation[] = [
+  {
+    method: "post",
+    path: "/sandboxes",
+    summary: "Create; idempotent by name",
+    body: createSchema,
+    result: sandbox,
+    status: 201,
+  },
+  {
+    method: "get",
+    path: "/sandboxes",
+    summary: "List, newest first; wakes nothing",
+    result: z.array(sandbox),
+  },
+  { method: "get", path: "/sandboxes/{sandbox}", summary: "Inspect; wakes nothing", result: sandbox },
+  {
+    method: "patch",
+    path: "/sandboxes/{sandbox}",
+    summary: "Name, labels, keep_hot, idle times",
+    body: patchSchema,
+    result: sandbox,
+  },
+  { method: "delete", path: "/sandboxes/{sandbox}", summary: "Destroy" },
+  {
+    method: "post",
+    path: "/sandboxes/{sandbox}/stop",
+    summary: "To cold: memory and disk are kept",
+    body: stopSchema,
+    result: sandbox,
+  },
+  {
+    method: "post",
+    path: "/sandboxes/{sandbox}/start",
+    summary: "To hot",
+    body: startSchema,
+    result: sandbox,
+  },
+];

@@ -1,0 +1,44 @@
+/** Changes of a sandbox that need no transition: name, labels, idle times, keep_hot. */
+import { AppError, conflict } from "../lib/errors.ts";
+import type { Actor } from "./actor.ts";
+import type { SandboxDeps } from "./deps.ts";
+import type { SandboxRow } from "./rows.ts";
+import type { PatchInput } from "./service.ts";
+import { netOf, ownerOf } from "./vm-spec.ts";
+
+/** All changes of the row in one write; a failed wake does not undo them. */
+export async function patch(deps: SandboxDeps, actor: Actor, input: PatchInput): Promise<void> {
+  const { row } = actor;
+  const change: Partial<SandboxRow> = {};
+  const before = row.name;
+  if (input.name !== undefined && input.name !== row.name) {
+    if (deps.rows.byName(row.created_by, input.name))
+      throw conflict(`name "${input.name}" is already in use`);
+    change.name = input.name;
+  }
+  if (input.labels_add || input.labels_remove) {
+    const labels = { ...(JSON.parse(row.labels) as Record<string, string>), ...input.labels_add };
+    for (const key of input.labels_remove ?? []) delete labels[key];
+    const count = Object.keys(labels).length;
+    if (count > 16) throw new AppError("bad_request", `too many labels: ${count} > 16`);
+    change.labels = JSON.stringify(labels);
+  }
+  if (input.keep_hot !== undefined) change.keep_hot = input.keep_hot ? 1 : 0;
+  if (input.warm_after_s !== undefined) change.warm_after_s = input.warm_after_s;
+  if (input.cold_after_s !== undefined) change.cold_after_s = input.cold_after_s;
+  deps.rows.update(row, change);
+  if (change.name) deps.network.setName(ownerOf(row), netOf(row), change.name);
+  if (Object.keys(change).length > 0) {
+    const meta = change.name
+      ? { old_name: before, new_name: row.name }
+      : {
+          name: row.name,
+          labels_added: Object.keys(input.labels_add ?? {}).length,
+          labels_removed: input.labels_remove?.length ?? 0,
+          keep_hot: row.keep_hot === 1,
+        };
+    deps.events.record({ type: "sandbox.updated", userId: row.created_by, sandboxId: row.id, meta });
+  }
+  if (input.keep_hot === true) await actor.ensureHot();
+  actor.idle.arm();
+}

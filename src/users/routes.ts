@@ -1,0 +1,24 @@
+/** GET /me: whose key this is and what it may do. */
+import { Hono } from "hono";
+import { reply } from "../http/json.ts";
+import { only } from "../http/server.ts";
+import type { AppEnv } from "./app-env.ts";
+
+export function userRoutes(deps: { countSandboxes(userId: string): number }): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+  app.get("/me", (c) => {
+    const user = c.get("user");
+    return reply(c, {
+      id: user.id,
+      name: user.name,
+      admin: user.admin,
+      sandboxes: deps.countSandboxes(user.id),
+      max_sandboxes: user.maxSandboxes,
+      max_cpus_per_sandbox: user.maxCpusPerSandbox,
+      max_memory_mb_per_sandbox: user.maxMemoryMbPerSandbox,
+      max_snapshots: user.maxSnapshots,
+    });
+  });
+  app.all("/me", only("GET"));
+  return app;
+}
