@@ -71,7 +71,7 @@ trap 'status=$?; [ $status -eq 0 ] || printf "error: installation stopped; detai
 step() { say "[$1/4] $2"; }
 check_system
 step 1 "packages"
-install_packages "${PACKAGES[@]}"
+install_programs product
 refresh_lists
 step 2 "toolchains (Bun, Go)"
 install_bun

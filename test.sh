@@ -11,7 +11,7 @@ LOG=$LOGS/setup.log
 . packaging/lib.sh
 need_root "$@"
 check_system
-install_packages "${PACKAGES[@]}" gcc
+install_programs product test
 refresh_lists
 install_bun
 install_go
@@ -67,9 +67,9 @@ run_go() {
 }
 
 if wants check; then
-  run_check biome bunx --no-install biome check .
-  run_check types bunx --no-install tsc --noEmit
-  run_check gofmt bash -c 'test -z "$(gofmt -l lohar)"'
+  run_check biome bunx --bun --no-install biome check .
+  run_check types bunx --bun --no-install tsc --noEmit
+  run_check gofmt bash -c 'cd lohar && test -z "$("$(go env GOROOT)/bin/gofmt" -l .)"'
   run_check vet bash -c 'cd lohar && go vet ./...'
 fi
 wants go && run_go

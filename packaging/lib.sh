@@ -3,8 +3,8 @@
 
 export DEBIAN_FRONTEND=noninteractive
 
-PACKAGES=(qemu-system-x86 qemu-utils iproute2 nftables conntrack btrfs-progs e2fsprogs mmdebstrap cpio kmod zstd lz4
-  xz-utils ca-certificates procps tar)
+# A root shell opened by plain `su` has no sbin; a unit of systemd has no HOME, which Go's cache needs.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" HOME="${HOME:-/root}"
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -19,33 +19,50 @@ need_root() {
 
 check_system() {
   [ "$(uname -m)" = x86_64 ] || die "only x86-64 is supported, this is $(uname -m)"
-  command -v apt-get >/dev/null || die "apt is needed: Debian 12, Debian 13 or Ubuntu 24.04"
+  command -v apt-get >/dev/null || die "apt is needed: Debian 12 or Debian 13"
   # shellcheck disable=SC1091
   . /etc/os-release
   case "${ID:-}:${VERSION_ID:-}" in
-    debian:12 | debian:13 | ubuntu:24.04) ;;
-    *) say "warning: ${PRETTY_NAME:-this system} is not tested; Debian 12, 13 and Ubuntu 24.04 are" ;;
+    debian:12 | debian:13) ;;
+    *) say "warning: ${PRETTY_NAME:-this system} is not tested; Debian 12 and 13 are" ;;
   esac
 }
 
+# missing_packages KIND…: packages of programs.txt that are not here: a program of theirs is not found or, for data, dpkg
+# does not know them.
 missing_packages() {
-  local p
-  for p in "$@"; do
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || printf '%s ' "$p"
-  done
+  local kind package programs program
+  while read -r kind package programs; do
+    [[ " $* " == *" $kind "* ]] || continue
+    if [ -z "$programs" ]; then
+      [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf '%s ' "$package"
+    fi
+    for program in $programs; do
+      type -P "$program" >/dev/null || {
+        printf '%s ' "$package"
+        break
+      }
+    done
+  done <packaging/programs.txt
 }
 
-# install_packages NAME…: only those that are missing; an update of the lists only when it is needed.
-install_packages() {
+# install_programs KIND…: what programs.txt lists and this machine lacks.
+install_programs() {
   local missing
   missing=$(missing_packages "$@")
   [ -z "$missing" ] && return 0
-  say "      installing $missing"
   # shellcheck disable=SC2086
-  if ! apt-get install -y --no-install-recommends $missing >>"$LOG" 2>&1; then
+  install_packages $missing
+  missing=$(missing_packages "$@")
+  [ -z "$missing" ] || die "still missing after apt-get install: programs of $missing" "PATH is $PATH"
+}
+
+# install_packages NAME…: an update of the lists only when it is needed.
+install_packages() {
+  say "      installing $*"
+  if ! apt-get install -y --no-install-recommends "$@" >>"$LOG" 2>&1; then
     apt-get update >>"$LOG" 2>&1 || die "apt-get update failed; see $LOG"
-    # shellcheck disable=SC2086
-    apt-get install -y --no-install-recommends $missing >>"$LOG" 2>&1 || die "apt-get install $missing failed; see $LOG"
+    apt-get install -y --no-install-recommends "$@" >>"$LOG" 2>&1 || die "apt-get install $* failed; see $LOG"
   fi
 }
 
@@ -56,27 +73,42 @@ refresh_lists() {
   fi
 }
 
-# Bun comes with the project's dependencies from the npm registry.
+# Bun comes with the project's dependencies from the npm registry. npm only downloads: its own Node is whatever the
+# distribution has (18 on Debian 12), older than some packages want, so no package's script runs in it, and everything is run
+# by Bun later.
 install_bun() {
-  if [ ! -x node_modules/.bin/bun ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-    command -v npm >/dev/null || install_packages nodejs npm
-    npm ci --no-audit --no-fund >>"$LOG" 2>&1 || die "npm ci failed; see $LOG" "the npm registry must be reachable"
+  if [ package-lock.json -nt node_modules/.package-lock.json ] || ! node_modules/.bin/bun --version >/dev/null 2>&1; then
+    type -P npm >/dev/null || install_packages nodejs npm
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >>"$LOG" 2>&1 ||
+      die "npm ci failed; see $LOG" "the npm registry must be reachable"
+    # What the install script of the package bun would do.
+    ln -f node_modules/@oven/bun-linux-x64/bin/bun node_modules/bun/bin/bun.exe
+    ln -f node_modules/@oven/bun-linux-x64/bin/bun node_modules/bun/bin/bunx.exe
   fi
   PATH="$PWD/node_modules/.bin:$PATH"
   bun --version >>"$LOG" 2>&1 || die "bun does not run; see $LOG"
 }
 
-# Go 1.21 or later. Debian 12 has it in its backports: they come from the mirror that the host already uses.
+# Any Go from 1.21 on: it fetches the version that lohar/go.mod names from the module proxy, checked against Go's checksum
+# database, so that the agent is the same on every distribution. Debian 12 has 1.23 in its backports: they come from the
+# mirror that the host already uses.
 install_go() {
   [ -x /usr/local/go/bin/go ] && PATH="/usr/local/go/bin:$PATH"
-  go_is_new && return 0
-  install_packages golang-go
-  if ! go_is_new && grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
-    enable_backports
-    apt-get install -y --no-install-recommends -t bookworm-backports golang-go >>"$LOG" 2>&1 ||
-      die "Go cannot be installed from the backports; see $LOG"
+  export GOTOOLCHAIN=auto
+  if ! go_is_new; then
+    if ! type -P go >/dev/null && ! grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
+      install_packages golang-go
+    elif grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
+      enable_backports
+      apt-get install -y --no-install-recommends -t bookworm-backports golang-go >>"$LOG" 2>&1 ||
+        die "Go cannot be installed from the backports; see $LOG"
+    fi
+    hash -r
   fi
-  go_is_new || die "Go 1.21 or later is needed, found: $(go version 2>/dev/null)"
+  go_is_new || die "Go 1.21 or later is needed, found: $(GOTOOLCHAIN=local go version 2>/dev/null)"
+  (cd lohar && go version) >>"$LOG" 2>&1 ||
+    die "Go $(sed -n 's/^go //p' lohar/go.mod) cannot be fetched: $(tail -n 1 "$LOG")" \
+      "the Go module proxy (go env GOPROXY) must be reachable"
 }
 
 enable_backports() {
@@ -91,11 +123,11 @@ enable_backports() {
 
 go_is_new() {
   local v
-  v=$(go env GOVERSION 2>/dev/null) || return 1
+  v=$(cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
   [ "$(printf '%s\n' go1.21 "$v" | sort -V | head -1)" = go1.21 ]
 }
 
 build_all() {
-  lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "the Go module proxy must be reachable"
-  bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG"
+  lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "$(tail -n 1 "$LOG")"
+  bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG" "$(tail -n 1 "$LOG")"
 }

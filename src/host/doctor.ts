@@ -7,6 +7,7 @@ import { createKernels } from "../kernel/kernels.ts";
 import { run } from "../lib/run.ts";
 import { detectForeignDrop } from "../network/create.ts";
 import { createStorage } from "../storage/create.ts";
+import { missingPrograms, PROGRAMS } from "./programs.ts";
 
 export interface Check {
   id: string;
@@ -22,18 +23,6 @@ type Probe = () => Promise<Omit<Check, "id" | "name">>;
 const ok = (detail: string) => ({ status: "ok" as const, detail });
 const warn = (detail: string, remedy: string) => ({ status: "warn" as const, detail, remedy });
 const fail = (detail: string, remedy: string) => ({ status: "fail" as const, detail, remedy });
-
-const PROGRAMS: [string, string][] = [
-  ["qemu-system-x86_64", "qemu-system-x86"],
-  ["ip", "iproute2"],
-  ["nft", "nftables"],
-  ["conntrack", "conntrack"],
-  ["mkfs.btrfs", "btrfs-progs"],
-  ["mke2fs", "e2fsprogs"],
-  ["mmdebstrap", "mmdebstrap"],
-  ["cpio", "cpio"],
-  ["zstd", "zstd"],
-];
 
 export async function runDoctor(): Promise<Check[]> {
   const config = loadConfig();
@@ -84,14 +73,12 @@ export async function runDoctor(): Promise<Check[]> {
 }
 
 async function programs() {
-  const missing = PROGRAMS.filter(
-    ([program]) =>
-      !Bun.which(program, { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }),
-  );
-  if (missing.length === 0) return ok(`${PROGRAMS.length} found`);
+  const missing = missingPrograms();
+  if (missing.length === 0) return ok(`all ${PROGRAMS.filter((p) => p.for === "product").length} found`);
+  const packages = [...new Set(missing.map((program) => program.package))];
   return fail(
-    `missing: ${missing.map(([program]) => program).join(", ")}`,
-    `apt-get install ${missing.map(([, name]) => name).join(" ")}`,
+    `missing: ${missing.map((program) => program.name).join(", ")}`,
+    `apt-get install ${packages.join(" ")}`,
   );
 }
 

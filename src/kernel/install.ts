@@ -5,6 +5,7 @@ import { sha256 } from "../lib/hash.ts";
 import { hex } from "../lib/ids.ts";
 import { run } from "../lib/run.ts";
 import { buildInitramfs } from "./initramfs.ts";
+import { unifyModules } from "./modules.ts";
 import { unpackKernel } from "./unpack.ts";
 
 export interface InstallKernel {
@@ -120,6 +121,7 @@ async function unpacked(
     const file = (await readdir(staging)).find((entry) => entry.endsWith(".deb"));
     if (!file) throw new Error(`apt-get download ${name} brought nothing`);
     await run(["dpkg-deb", "-x", `${staging}/${file}`, `${staging}/tree`]);
+    await unifyModules(`${staging}/tree`);
     if (!existsSync(`${staging}/tree/lib/modules/${release}/modules.dep`)) {
       await run(["depmod", "-b", `${staging}/tree`, release]);
     }
