@@ -61,20 +61,26 @@ export async function refreshRules(net: SandboxNet): Promise<void> {
   await inNetns(net.netns, `nft -f - <<'END'\n${namespaceRules()}\nEND\n`);
 }
 
-/** Removes namespace and veth of each slot, there or not. Throws if one is still there afterwards. */
+/** How often a removal is tried, 50 ms apart: a helper of a killed daemon may still be at work on the same namespace. */
+const REMOVALS = 40;
+
+/** Removes namespace and veth of each slot, there or not. Throws if one is still there after 2 s. */
 export async function removeNamespace(names: Names, ...slots: number[]): Promise<void> {
-  if (slots.length === 0) return;
-  // The veth first: the kernel takes a namespace apart later, and the name of the host end must be free now.
-  await ipForce([
-    ...slots.map((slot) => `link delete ${names.veth(slot)}`),
-    ...slots.map((slot) => `netns delete ${names.netns(slot)}`),
-  ]);
-  const left = slots.filter(
-    (slot) =>
-      existsSync(`/run/netns/${names.netns(slot)}`) || existsSync(`/sys/class/net/${names.veth(slot)}`),
-  );
-  if (left.length > 0)
-    throw new Error(`could not remove network namespace ${names.netns(left[0] as number)}`);
+  let left = slots;
+  for (let attempt = 0; left.length > 0; attempt++) {
+    if (attempt === REMOVALS)
+      throw new Error(`could not remove network namespace ${names.netns(left[0] as number)}`);
+    if (attempt > 0) await Bun.sleep(50);
+    // The veth first: the kernel takes a namespace apart later, and the name of the host end must be free now.
+    await ipForce([
+      ...left.map((slot) => `link delete ${names.veth(slot)}`),
+      ...left.map((slot) => `netns delete ${names.netns(slot)}`),
+    ]);
+    left = left.filter(
+      (slot) =>
+        existsSync(`/run/netns/${names.netns(slot)}`) || existsSync(`/sys/class/net/${names.veth(slot)}`),
+    );
+  }
 }
 
 const ipIn = (netns: string, lines: string[]): Promise<string> =>
