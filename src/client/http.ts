@@ -28,10 +28,11 @@ const MAX_RETRY_AFTER_S = 10;
 /** One server, one key. Names in paths go through `path`, which encodes them. */
 export class Http {
   readonly base: string;
+  private readonly direct: boolean;
 
   constructor(readonly options: HttpOptions) {
     this.base = options.url.replace(/\/+$/, "");
-    bypassProxyForLoopback(this.base);
+    this.direct = bypassProxy(this.base);
   }
 
   /**
@@ -105,7 +106,10 @@ export class Http {
         throw new TransportError(`no answer from ${this.base} within ${timeoutMs / 1000} s`, "timeout", {
           cause,
         });
-      throw new TransportError(`cannot reach ${this.base}: ${reason(cause)}`, "unreachable", { cause });
+      const aside = this.direct ? " (without the proxy, which would see the key: use https://)" : "";
+      throw new TransportError(`cannot reach ${this.base}: ${reason(cause)}${aside}`, "unreachable", {
+        cause,
+      });
     } finally {
       clearTimeout(alarm);
     }
@@ -159,18 +163,18 @@ function reason(cause: unknown): string {
   return typeof code === "string" && !message.includes(code) ? `${message} (${code})` : message;
 }
 
-/** Go's and curl's habit: HTTP_PROXY is for other machines. Bun would send even loopback requests, key included, to it. */
-function bypassProxyForLoopback(base: string): void {
-  if (
-    !process.env.HTTP_PROXY &&
-    !process.env.http_proxy &&
-    !process.env.HTTPS_PROXY &&
-    !process.env.https_proxy
-  )
-    return;
-  const host = URL.canParse(base) ? new URL(base).hostname : "";
-  if (host !== "localhost" && host !== "[::1]" && !host.startsWith("127.")) return;
+/**
+ * Proxies are for https:// alone: through any other request the proxy would read the key. Loopback addresses are never
+ * asked through one (Go's and curl's habit); Bun would. @returns whether a proxy is set and left aside.
+ */
+function bypassProxy(base: string): boolean {
+  const { HTTP_PROXY, http_proxy, HTTPS_PROXY, https_proxy } = process.env;
+  if (!HTTP_PROXY && !http_proxy && !HTTPS_PROXY && !https_proxy) return false;
+  const { hostname: host, protocol } = URL.canParse(base) ? new URL(base) : { hostname: "", protocol: "" };
+  const loopback = host === "localhost" || host === "[::1]" || host.startsWith("127.");
+  if (!loopback && protocol !== "http:") return false;
   const list = [process.env.NO_PROXY ?? process.env.no_proxy, host].filter(Boolean).join(",");
   process.env.NO_PROXY = list;
   process.env.no_proxy = list;
+  return !loopback;
 }

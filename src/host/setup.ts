@@ -1,11 +1,12 @@
 /** `bhatti host setup`: what install.sh leaves to the program. Safe to run again. */
-import { chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { DEFAULTS } from "../daemon/config.ts";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
 import { loharPath } from "../daemon/lohar.ts";
 import { migrations } from "../daemon/migrations.ts";
 import { buildImage, type Distro } from "../images/build.ts";
 import { installKernel } from "../kernel/install.ts";
+import { type Account, account, invoker, readAs, replaceAs } from "../lib/user-files.ts";
 import { Store } from "../store/store.ts";
 import { Users } from "../users/users.ts";
 import { startService } from "./service.ts";
@@ -59,12 +60,13 @@ interface Endpoint {
 /** The key is shown once, and kept in the configuration of root and of the invoking user. */
 async function adminUser(dataDir: string, note: (text: string) => void): Promise<Endpoint> {
   const { url } = JSON.parse(readFileSync(`${dataDir}/daemon.json`, "utf8")) as { url: string };
-  const home = homes();
-  const known = home.map(({ dir }) => tokenOf(`${dir}/.bhatti/config.yaml`)).find(Boolean);
+  const people = [account("root"), invoker()].filter((person) => person !== null);
+  const keys = await Promise.all(people.map((person) => keyOf(person)));
+  const known = keys.find(Boolean);
   if (known) {
     const answer = await fetch(`${url}/me`, { headers: { authorization: `Bearer ${known}` } });
     if (answer.ok) {
-      for (const entry of home) saveConfig(entry, url, known);
+      for (const person of people) await saveConfig(person, url, known, note);
       note("the key in ~/.bhatti/config.yaml is valid: kept");
       return { url, token: known };
     }
@@ -75,7 +77,7 @@ async function adminUser(dataDir: string, note: (text: string) => void): Promise
     const token = users.byName("admin")
       ? users.rotateKey("admin")
       : users.create({ name: "admin", admin: true, maxSandboxes: 50, maxSnapshots: 50 }).key;
-    for (const entry of home) saveConfig(entry, url, token);
+    for (const person of people) await saveConfig(person, url, token, note);
     note(`API key of 'admin' (shown once; saved in ~/.bhatti/config.yaml): ${token}`);
     return { url, token };
   } finally {
@@ -83,41 +85,29 @@ async function adminUser(dataDir: string, note: (text: string) => void): Promise
   }
 }
 
-interface Home {
-  dir: string;
-  uid: number;
-  gid: number;
-}
+export const configOf = (person: Account): string => `${person.home}/.bhatti/config.yaml`;
 
-function homes(): Home[] {
-  const passwd = readFileSync("/etc/passwd", "utf8").split("\n");
-  const of = (name: string): Home[] => {
-    const fields = passwd.map((line) => line.split(":")).find((entry) => entry[0] === name);
-    return fields && existsSync(fields[5]!)
-      ? [{ dir: fields[5]!, uid: Number(fields[2]), gid: Number(fields[3]) }]
-      : [];
-  };
-  const invoking = process.env.SUDO_USER;
-  return [...of("root"), ...(invoking && invoking !== "root" ? of(invoking) : [])];
-}
-
-function tokenOf(file: string): string {
+/** The key in the person's configuration, or "". */
+export async function keyOf(person: Account): Promise<string> {
   try {
-    return String((Bun.YAML.parse(readFileSync(file, "utf8")) as { auth_token?: unknown }).auth_token ?? "");
+    const settings = Bun.YAML.parse(await readAs(person, configOf(person))) as { auth_token?: unknown };
+    return String(settings.auth_token ?? "");
   } catch {
     return "";
   }
 }
 
-function saveConfig({ dir, uid, gid }: Home, url: string, token: string): void {
-  const folder = `${dir}/.bhatti`;
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const file = `${folder}/config.yaml`;
-  writeFileSync(file, `api_url: ${url}\nauth_token: ${token}\n`, { mode: 0o600 });
-  if (statSync(file).uid !== uid) {
-    chownSync(folder, uid, gid);
-    chownSync(file, uid, gid);
-  }
+/** A home that cannot be written is no reason to stop: the key was shown. */
+export async function saveConfig(
+  person: Account,
+  url: string,
+  token: string,
+  note: (text: string) => void,
+): Promise<void> {
+  const text = Bun.YAML.stringify({ api_url: url, auth_token: token }, null, 2);
+  await replaceAs(person, configOf(person), `${text.trimEnd()}\n`).catch((error: Error) =>
+    note(`not saved for ${person.name}: ${error.message}`),
+  );
 }
 
 /** The proof: a real microVM says what it is. */

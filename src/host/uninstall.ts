@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
 import { createLog } from "../lib/log.ts";
 import { run } from "../lib/run.ts";
+import { invoker, removeAs } from "../lib/user-files.ts";
 import { HostNetwork } from "../network/create.ts";
 import { removeService, stopService, storageDir } from "./service.ts";
 import { Steps } from "./step.ts";
@@ -29,9 +30,8 @@ export async function uninstall(purge: boolean): Promise<void> {
       await removeStorage({ dataDir: config.dataDir, storage: storageDir() });
       for (const path of ["/etc/bhatti", "/var/log/bhatti", "/root/.bhatti"])
         await rm(path, { recursive: true, force: true });
-      const user = process.env.SUDO_USER;
-      if (user && user !== "root" && /^[a-z_][a-z0-9_-]*$/.test(user))
-        await rm(`/home/${user}/.bhatti`, { recursive: true, force: true });
+      const person = invoker();
+      if (person) await removeAs(person, `${person.home}/.bhatti`).catch(() => {});
     });
   } else if (isMounted(config.dataDir)) {
     await run(["umount", config.dataDir]).catch(() => {});

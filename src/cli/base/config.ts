@@ -1,8 +1,9 @@
 /** Where the server is and which key to show: flags, then environment, then files. */
-import { readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { invoker } from "../../lib/user-files.ts";
 import { CliError } from "./errors.ts";
+import { readOwn } from "./own-file.ts";
 
 export interface Endpoint {
   url: string;
@@ -22,21 +23,7 @@ interface Settings {
 const SYSTEM = "/etc/bhatti/config.yaml";
 
 /** Home of the person at the keyboard: under sudo that is not root's. */
-export function home(): string {
-  const name = process.env.SUDO_USER;
-  if (name && name !== "root" && process.getuid?.() === 0) {
-    try {
-      const line = readFileSync("/etc/passwd", "utf8")
-        .split("\n")
-        .find((l) => l.startsWith(`${name}:`));
-      const directory = line?.split(":")[5];
-      if (directory) return directory;
-    } catch {
-      // no such file: fall through
-    }
-  }
-  return process.env.HOME || homedir();
-}
+export const home = (): string => invoker()?.home || process.env.HOME || homedir();
 
 /** The file `setup` writes. */
 export function userConfigPath(): string {
@@ -51,22 +38,23 @@ export function userConfigPath(): string {
 function* files(warn: (text: string) => void): Generator<[string, Settings]> {
   const explicit = process.env.BHATTI_CONFIG;
   for (const file of explicit ? [explicit] : [userConfigPath(), SYSTEM]) {
-    let text: string;
+    let found: ReturnType<typeof readOwn>;
     try {
-      text = readFileSync(file, "utf8");
+      found = readOwn(file);
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException;
       if (!explicit && (code === "ENOENT" || code === "ENOTDIR" || (code === "EACCES" && file === SYSTEM)))
         continue;
+      if (cause instanceof CliError) throw cause;
       throw new CliError(`cannot read ${file}: ${code ?? cause}`, {
         code: "config",
         remedy: explicit ? "unset BHATTI_CONFIG or let it name a readable file" : `check who owns ${file}`,
         cause,
       });
     }
-    const settings = parseSettings(file, text);
+    const settings = parseSettings(file, found.text);
     // The system's file may well be readable by a group of operators.
-    if (settings.auth_token && (statSync(file).mode & (file === SYSTEM ? 0o004 : 0o044)) !== 0)
+    if (settings.auth_token && (found.mode & (file === SYSTEM ? 0o004 : 0o044)) !== 0)
       warn(`${file} holds an API key and other users can read it; run: chmod 600 ${file}`);
     yield [file, settings];
   }
@@ -105,28 +93,63 @@ export function parseSettings(file: string, text: string): Settings {
   return settings;
 }
 
-/** Resolves address and key, each on its own. Files are only read when something is still missing. */
+const DEFAULT_URL = "http://localhost:8080";
+
+/**
+ * Resolves address and key. A key is for the server that its own source names (or, when it names none, the one that this
+ * machine's file or the default does): an address from elsewhere never gets it. `keyless`: the request needs no key.
+ * @throws CliError for broken configuration, or when address and key do not belong together.
+ */
 export function endpoint(
   flags: { url?: string; token?: string },
   warn: (text: string) => void = () => {},
+  { keyless = false } = {},
 ): Endpoint {
-  let url = pick(["--url", flags.url], ["BHATTI_URL", process.env.BHATTI_URL]);
-  let token = pick(["--token", flags.token], ["BHATTI_TOKEN", process.env.BHATTI_TOKEN]);
-  let listen: [string, string] | undefined;
-  if (!url || !token) {
-    for (const [file, settings] of files(warn)) {
-      url ??= pick([file, settings.api_url]);
-      token ??= pick([file, settings.auth_token]);
-      listen ??= pick([file, settings.listen]);
-    }
-  }
-  url ??= listen ? [listen[0], urlOfListen(listen[1])] : ["default", "http://localhost:8080"];
-  return {
-    url: checkUrl(url[1], url[0]),
-    token: token?.[1].trim() ?? "",
-    urlFrom: url[0],
-    tokenFrom: token?.[0] ?? "none",
-  };
+  const sources: Source[] = [
+    { name: "--url", keyName: "--token", url: flags.url, token: flags.token },
+    {
+      name: "BHATTI_URL",
+      keyName: "BHATTI_TOKEN",
+      url: process.env.BHATTI_URL,
+      token: process.env.BHATTI_TOKEN,
+    },
+  ];
+  // Files are only read when a flag or the environment does not say both.
+  if (!sources.some(({ url, token }) => url && token) || !sources.find((s) => s.token)?.url)
+    for (const [file, settings] of files(warn))
+      sources.push({
+        name: file,
+        keyName: file,
+        url: settings.api_url || (settings.listen && urlOfListen(settings.listen)),
+        token: settings.auth_token,
+      });
+  const fallback = { name: "default", url: DEFAULT_URL };
+  const { name: urlFrom, url: address } = sources.find((s) => s.url) ?? fallback;
+  const url = checkUrl(address!, urlFrom);
+  const holder = keyless ? undefined : sources.find((s) => s.token);
+  if (!holder) return { url, token: "", urlFrom, tokenFrom: "none" };
+  const own = holder.url ? holder : (sources.find((s) => s.name === SYSTEM && s.url) ?? fallback);
+  if (new URL(checkUrl(own.url!, own.name)).origin !== new URL(url).origin)
+    throw new CliError(
+      `the key from ${holder.keyName} is not sent to ${url} (from ${urlFrom}): it belongs to ${own.url} (${own === holder ? holder.name : `${own.name}, as ${holder.keyName} comes without an address`})`,
+      { code: "config", remedy: remedyFor(holder, urlFrom) },
+    );
+  return { url, token: holder.token!.trim(), urlFrom, tokenFrom: holder.keyName };
+}
+
+/** One place that may name an address, a key, or both. */
+interface Source {
+  name: string;
+  keyName: string;
+  url?: string;
+  token?: string;
+}
+
+function remedyFor(holder: Source, urlFrom: string): string {
+  if (holder.keyName === "--token") return "give both: --url and --token";
+  if (holder.keyName === "BHATTI_TOKEN") return "set both: BHATTI_URL and BHATTI_TOKEN";
+  if (urlFrom === "--url") return "give its key as well (--token), or keep both together: bhatti setup";
+  return `set both, BHATTI_URL and BHATTI_TOKEN, or unset BHATTI_URL; or keep both together: bhatti setup`;
 }
 
 /** Directory of the database, for commands that open it: flag, then files, then the installed default. */
@@ -153,9 +176,6 @@ export function checkUrl(text: string, from: string): string {
     });
   return trimmed;
 }
-
-const pick = (...candidates: [string, string | undefined][]): [string, string] | undefined =>
-  candidates.find((c): c is [string, string] => Boolean(c[1]));
 
 /** The daemon's own `listen` tells clients on the same host where it is. */
 function urlOfListen(listen: string): string {

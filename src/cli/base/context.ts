@@ -6,8 +6,11 @@ import type { Globals } from "./program.ts";
 import { interrupted } from "./signals.ts";
 
 /** The client of a command, configured as flags, environment and files say. @throws CliError for broken configuration. */
-export function connect(globals: Globals): Client & { endpoint: Endpoint } {
-  const where = endpoint(globals, notice);
+export function connect(
+  globals: Globals,
+  options: { keyless?: boolean } = {},
+): Client & { endpoint: Endpoint } {
+  const where = endpoint(globals, notice, options);
   const client = new Client({
     url: where.url,
     token: where.token,

@@ -1,18 +1,7 @@
-import {
-  chownSync,
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from "node:fs";
-import { basename, dirname, join } from "node:path";
 import { Client } from "../../client/client.ts";
 import { ApiError } from "../../client/error.ts";
+import { CommandError } from "../../lib/run.ts";
+import { invoker, readAs, replaceAs } from "../../lib/user-files.ts";
 import { VERSION } from "../../version.ts";
 import { checkUrl, endpoint, home, userConfigPath } from "../base/config.ts";
 import { CliError, usage } from "../base/errors.ts";
@@ -43,13 +32,15 @@ export const command = () =>
     .option("--no-verify", "save without asking the server")
     .action(async (_flags, self) => {
       const flags = options<Flags>(self);
-      const url = await address(flags.apiUrl ?? flags.url);
+      const fromEnvironment =
+        flags.token === undefined && !flags.tokenStdin && Boolean(process.env.BHATTI_TOKEN);
+      const url = await address(flags.apiUrl ?? flags.url, fromEnvironment);
       const token = await key(flags.token, flags.tokenStdin === true);
       if (!/^[\x21-\x7e]+$/.test(token)) throw usage("the API key is empty or holds characters no key has");
       if (url.startsWith("http://") && !/^http:\/\/(localhost|127\.|\[::1\])/.test(url))
         notice(`${url} is not encrypted: whoever is in between can read the key`);
       const user = flags.verify ? await verify(url, token) : undefined;
-      const file = save(url, token);
+      const file = await save(url, token);
       if (printJson({ file, api_url: url, verified: flags.verify, user })) return;
       if (user !== undefined) say(`authenticated as ${clean(user)}`);
       say(`Saved to ${file}`);
@@ -57,12 +48,14 @@ export const command = () =>
         if (process.env[name]) notice(`${name} is set and wins over the file`);
     });
 
-async function address(given: string | undefined): Promise<string> {
+/** `silentKey`: the key comes from the environment, so an address that nobody typed must go with it. */
+async function address(given: string | undefined, silentKey: boolean): Promise<string> {
   if (given !== undefined) return checkUrl(given, "--api-url");
   let current = "http://localhost:8080";
   try {
-    current = endpoint({}).url;
-  } catch {
+    current = endpoint({}, undefined, { keyless: isTty(0) || !silentKey }).url;
+  } catch (error) {
+    if (silentKey && !isTty(0)) throw error;
     // a broken file is about to be replaced
   }
   return isTty(0) ? checkUrl(await ask("API endpoint", current), "your answer") : current;
@@ -93,41 +86,28 @@ async function verify(url: string, token: string): Promise<string> {
   }
 }
 
-/** Replaces the two settings, keeps all others; the file appears complete, 0600, and belongs to the person. */
-function save(url: string, token: string): string {
+/** Replaces the two settings, keeps all others; under sudo all of it as the person whose home it is. */
+async function save(url: string, token: string): Promise<string> {
   const file = userConfigPath();
-  const directory = dirname(file);
+  const person = (!process.env.BHATTI_CONFIG && invoker()) || {
+    name: "you",
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    home: home(),
+  };
   let settings: Record<string, unknown> = {};
   try {
-    const parsed: unknown = Bun.YAML.parse(readFileSync(file, "utf8"));
+    const parsed: unknown = Bun.YAML.parse(await readAs(person, file));
     if (typeof parsed === "object" && parsed !== null) settings = parsed as Record<string, unknown>;
   } catch {
     // absent or broken
   }
   const text = Bun.YAML.stringify({ ...settings, api_url: url, auth_token: token }, null, 2);
-  const temporary = join(directory, `.${basename(file)}.${process.pid}`);
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const fd = openSync(temporary, "wx", 0o600);
-    writeSync(fd, `${text.trimEnd()}\n`);
-    fsyncSync(fd);
-    closeSync(fd);
-    giveToInvoker([directory, temporary]);
-    renameSync(temporary, file);
+    await replaceAs(person, file, `${text.trimEnd()}\n`);
   } catch (cause) {
-    try {
-      unlinkSync(temporary);
-    } catch {
-      // was not made
-    }
-    throw new CliError(`cannot write ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
+    const why = cause instanceof CommandError ? cause.stderr.trim().split("\n").at(-1) : cause;
+    throw new CliError(`cannot write ${file} as ${person.name}: ${why}`, { cause });
   }
   return file;
-}
-
-/** Under sudo, what lies in the person's home must not belong to root. */
-function giveToInvoker(paths: string[]): void {
-  if (!process.env.SUDO_USER || process.getuid?.() !== 0 || process.env.BHATTI_CONFIG) return;
-  const { uid, gid } = statSync(home());
-  for (const one of paths) chownSync(one, uid, gid);
 }

@@ -14,7 +14,7 @@ export const command = () =>
     .action(async (_flags, self) => {
       const flags = options<{ server?: boolean }>(self);
       if (!flags.server) return void (printJson({ version: VERSION }) || say(`bhatti ${VERSION}`));
-      const client = connect(flags);
+      const client = connect(flags, { keyless: true });
       const { url, urlFrom } = client.endpoint;
       const response = await client.http.request("GET", "/health", { timeoutMs: 2000 });
       const body = (await response.json().catch(() => ({}))) as { version?: unknown };
