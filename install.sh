@@ -64,8 +64,8 @@ if [ "$uninstall" = 1 ]; then
   exit 0
 fi
 
-: >"$LOG"
-chmod 0640 "$LOG"
+(umask 077 && : >"$LOG")
+chmod 0600 "$LOG"
 started=$SECONDS
 trap 'status=$?; [ $status -eq 0 ] || printf "error: installation stopped; details in %s\n" "$LOG" >&2' EXIT
 step() { say "[$1/4] $2"; }

@@ -81,8 +81,8 @@ if wants e2e; then
   before=$(spaces || true)
   # Kernel and image are kept for the next run when somebody works on the suites.
   [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || trap 'bun test/e2e/clean.ts' EXIT
-  for file in test/e2e/*.test.ts; do
-    run_bun "e2e-$(basename "$file" .test.ts)" 480 "$file"
+  for file in test/e2e/*.test.ts test/security/*.test.ts; do
+    run_bun "$(basename "$(dirname "$file")")-$(basename "$file" .test.ts)" 480 "$file"
   done
   left=$(comm -13 <(printf '%s\n' "$before") <(spaces || true) | tr '\n' ' ')
   if [ -n "${left// /}" ]; then

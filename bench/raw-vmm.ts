@@ -47,7 +47,7 @@ export async function rawVmm(
   try {
     for (let i = 0; i < 8; i++) {
       rmSync(dir, { recursive: true, force: true });
-      mkdirSync(dir, { recursive: true, mode: 0o711 });
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
       await storage.clone(image.path, `${dir}/disk`);
       chownSync(`${dir}/disk`, net.uid, net.uid);
       const began = performance.now();

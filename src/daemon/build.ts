@@ -45,8 +45,8 @@ import { statusRoutes } from "./status-routes.ts";
 /** Everything that runs, not yet started. */
 export async function build(config: Config, log: Logger) {
   const { dataDir } = config;
-  await mkdir(dataDir, { recursive: true, mode: 0o711 });
-  await mkdir(`${dataDir}/sandboxes`, { recursive: true, mode: 0o711 });
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await mkdir(`${dataDir}/sandboxes`, { recursive: true, mode: 0o700 });
   const store = new Store(`${dataDir}/state.db`, migrations);
   const storage = await createStorage(dataDir);
   const lohar = await loharPath(dataDir);

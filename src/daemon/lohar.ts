@@ -15,7 +15,7 @@ export async function loharPath(dataDir: string): Promise<string> {
   const hash = createHash("sha256").update(bytes).digest("hex").slice(0, 12);
   const path = `${dataDir}/bin/lohar-${hash}`;
   if (!existsSync(path)) {
-    await mkdir(`${dataDir}/bin`, { recursive: true, mode: 0o755 });
+    await mkdir(`${dataDir}/bin`, { recursive: true, mode: 0o700 });
     const staging = `${path}.${hex(4)}`;
     await writeFile(staging, bytes);
     await chmod(staging, 0o755);

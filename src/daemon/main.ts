@@ -6,6 +6,7 @@ import { collectKernels } from "../kernel/collect.ts";
 import { createLog } from "../lib/log.ts";
 import { recover } from "../sandboxes/recovery.ts";
 import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
+import { makePrivate, mendPermissions } from "../storage/permissions.ts";
 import { VERSION } from "../version.ts";
 import { build } from "./build.ts";
 import type { Config } from "./config.ts";
@@ -18,7 +19,10 @@ export async function runDaemon(config: Config): Promise<number> {
   const log = createLog(process.env.BHATTI_LOG_LEVEL ?? config.logLevel);
   process.on("unhandledRejection", (err) => log.error({ err }, "unhandled rejection"));
   process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception"));
+  makePrivate();
   const unlock = lockDataDir(config.dataDir);
+  const mended = mendPermissions(config.dataDir);
+  if (mended > 0) log.warn({ mended }, "files of an older version were open to other users: closed");
   const parts = await build(config, log);
   const { sandboxes, network, templates, snapshots, events } = parts;
   await network.start(

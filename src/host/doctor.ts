@@ -7,7 +7,10 @@ import { createKernels } from "../kernel/kernels.ts";
 import { run } from "../lib/run.ts";
 import { detectForeignDrop } from "../network/create.ts";
 import { createStorage } from "../storage/create.ts";
+import { openToOthers } from "../storage/permissions.ts";
 import { missingPrograms, PROGRAMS } from "./programs.ts";
+import { storageDir } from "./service.ts";
+import { loopFile } from "./storage.ts";
 
 export interface Check {
   id: string;
@@ -41,6 +44,7 @@ export async function runDoctor(): Promise<Check[]> {
     ["engine", "engine", async () => engine(config.dataDir)],
     ["storage", "storage", async () => storage(config.dataDir)],
     ["space", "disk space", async () => space(config.dataDir)],
+    ["private", "files are private", async () => isPrivate(config.dataDir)],
     [
       "cgroups",
       "cgroup limits",
@@ -117,6 +121,19 @@ async function space(dataDir: string) {
   return freeBytes < 10 * 2 ** 30
     ? warn(detail, "sandboxes reserve their memory on disk: plan 1-2 GiB for each")
     : ok(detail);
+}
+
+/** Nobody but root and a sandbox's own user may open what holds a tenant's data, a key or a token. */
+async function isPrivate(dataDir: string) {
+  if (process.getuid?.() !== 0) return warn("only root can look", "sudo bhatti doctor");
+  const places = [dataDir, loopFile(storageDir()), "/var/log/bhatti", "/root/.bhatti"];
+  const open = places.flatMap((place) => [...openToOthers(place)]);
+  return open.length === 0
+    ? ok("data, logs and keys are root's and the sandboxes' own users' alone")
+    : fail(
+        `${open.length} open to other users, the first: ${open[0]}`,
+        "restart the daemon, which closes its own: sudo bhatti host service restart",
+      );
 }
 
 async function firewall() {

@@ -4,6 +4,7 @@ import { loadConfig } from "../daemon/load-config.ts";
 import { loharPath } from "../daemon/lohar.ts";
 import { buildImage, type Distro } from "../images/build.ts";
 import { installKernel } from "../kernel/install.ts";
+import { makePrivate } from "../storage/permissions.ts";
 
 const HELP = `usage: bhatti host COMMAND
 
@@ -39,6 +40,7 @@ export async function hostMain(args: string[]): Promise<number> {
     throw new Error(`--distro ${values.distro}: debian or ubuntu is expected`);
   if (process.getuid?.() !== 0)
     throw new Error(`bhatti host ${command} needs root: sudo bhatti host ${command}`);
+  makePrivate();
   const distro = values.distro as Distro;
   const progress = (text: string) => console.log(text);
   switch (command) {

@@ -14,6 +14,7 @@ import unit from "../../packaging/bhatti.service" with { type: "text" };
 import { releaseSignals } from "../cli/base/signals.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { run } from "../lib/run.ts";
+import { makePrivate, mendPermissions } from "../storage/permissions.ts";
 import { mountStorage } from "./storage.ts";
 
 const BINARY = "/usr/local/bin/bhatti";
@@ -36,8 +37,8 @@ export async function startService(restart = false): Promise<void> {
   } else {
     if (restart) await stopService("SIGTERM");
     if (!supervisor()) {
-      mkdirSync(LOG_DIR, { recursive: true, mode: 0o750 });
-      const log = openSync(LOG, "a", 0o640);
+      mkdirSync(LOG_DIR, { recursive: true, mode: 0o700 });
+      const log = openSync(LOG, "a", 0o600);
       const child = Bun.spawn([BINARY, "host", "supervise"], {
         stdin: "ignore",
         stdout: log,
@@ -111,6 +112,8 @@ async function answering(): Promise<void> {
 export async function supervise(): Promise<number> {
   // The command line ends at a signal; a supervisor passes it on and waits for its daemon.
   releaseSignals();
+  makePrivate();
+  mendPermissions(LOG_DIR);
   if (supervisor() && supervisor() !== process.pid) throw new Error("a supervisor runs already");
   writeFileSync(PID_FILE, String(process.pid));
   let stopping = false;
@@ -125,7 +128,7 @@ export async function supervise(): Promise<number> {
     const began = Date.now();
     await mountStorage({ dataDir: loadConfig().dataDir, storage: storageDir() });
     if (existsSync(LOG) && statSync(LOG).size > MAX_LOG) renameSync(LOG, `${LOG}.1`);
-    const log = openSync(LOG, "a", 0o640);
+    const log = openSync(LOG, "a", 0o600);
     child = Bun.spawn([process.execPath, "serve"], { stdin: "ignore", stdout: log, stderr: log, cwd: "/" });
     closeSync(log);
     await child.exited;

@@ -1,5 +1,5 @@
 /** `bhatti host setup`: what install.sh leaves to the program. Safe to run again. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { DEFAULTS } from "../daemon/config.ts";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
 import { loharPath } from "../daemon/lohar.ts";
@@ -24,7 +24,8 @@ export async function setup(options: SetupOptions): Promise<void> {
   const steps = new Steps(6);
   const { dataDir } = existsSync(configPath()) ? loadConfig() : DEFAULTS;
   await steps.run("storage", async (note) => {
-    mkdirSync("/etc/bhatti", { recursive: true, mode: 0o755 });
+    mkdirSync("/etc/bhatti", { recursive: true });
+    chmodSync("/etc/bhatti", 0o755);
     writeFileSync("/etc/bhatti/storage", `${options.storage}\n`);
     await prepareStorage({ dataDir, ...options }, note);
   });
@@ -33,8 +34,9 @@ export async function setup(options: SetupOptions): Promise<void> {
       writeFileSync(
         "/etc/bhatti/config.yaml",
         `# bhatti daemon; every key is explained in docs/configuration.md\nlisten: "${options.listen}"\ndata_dir: ${dataDir}\n`,
-        { mode: 0o644 },
       );
+      // The client's part of it (listen) is for every user of the machine; a file that is there keeps its mode.
+      chmodSync("/etc/bhatti/config.yaml", 0o644);
     }
     note("/etc/bhatti/config.yaml");
   });

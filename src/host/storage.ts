@@ -21,7 +21,7 @@ export const isMounted = (dir: string): boolean =>
 /** Idempotent. Never touches a directory that already holds data. */
 export async function prepareStorage(choice: StorageChoice, note: (text: string) => void): Promise<void> {
   const { dataDir } = choice;
-  await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   if (isMounted(dataDir)) return note(`${dataDir} is mounted`);
   const file = loopFile(choice.storage);
   if (!existsSync(file)) {
@@ -64,7 +64,7 @@ export async function mountStorage({
   const file = loopFile(storage);
   if (!existsSync(file) || isMounted(dataDir)) return;
   await run(["mount", "-o", "loop,noatime,discard=async", file, dataDir]);
-  await run(["chmod", "711", dataDir]);
+  await run(["chmod", "700", dataDir]);
 }
 
 /** Unmounts and deletes everything. */

@@ -24,7 +24,7 @@ const SIZE_MB = 2048;
 /** Idempotent unless `force`. The finished image replaces an older one in one rename. */
 export async function buildImage({ dataDir, name, distro, progress, force }: BuildImage): Promise<void> {
   const dir = `${dataDir}/images`;
-  await mkdir(dir, { recursive: true, mode: 0o711 });
+  await mkdir(dir, { recursive: true, mode: 0o700 });
   if (!force && existsSync(`${dir}/${name}.json`) && existsSync(`${dir}/${name}.ext4`)) return;
   const keyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg";
   if (distro === "ubuntu" && !existsSync(keyring)) {

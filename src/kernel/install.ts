@@ -43,7 +43,7 @@ export async function installKernel({
   package: wanted,
 }: InstallKernel): Promise<string> {
   const root = `${dataDir}/kernel`;
-  await mkdir(root, { recursive: true, mode: 0o711 });
+  await mkdir(root, { recursive: true, mode: 0o700 });
   const agent = (await sha256(lohar)).slice(0, 8);
   const name = wanted ?? (await newestPackage());
   const release = name.replace(/^linux-image-/, "");
@@ -52,7 +52,7 @@ export async function installKernel({
     const staging = `${root}/.${hex(4)}.tmp`;
     try {
       const tree = await unpacked(root, name, release, progress);
-      await mkdir(staging, { recursive: true, mode: 0o711 });
+      await mkdir(staging, { recursive: true, mode: 0o700 });
       progress(`unpacking kernel ${release}`);
       await unpackKernel(`${tree}/boot/vmlinuz-${release}`, `${staging}/vmlinux`);
       progress("building initramfs");

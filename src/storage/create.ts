@@ -12,7 +12,7 @@ const FLOOR = 512 << 20;
 
 /** Probes `dataDir` for reflinks once and decides the mode. */
 export async function createStorage(dataDir: string, floor = FLOOR): Promise<Storage> {
-  await mkdir(dataDir, { recursive: true, mode: 0o711 });
+  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   return new FileStorage(dataDir, await probe(dataDir), floor);
 }
 

@@ -1,5 +1,6 @@
 /** The database: one SQLite file in WAL mode, one connection, synchronous statements. Queries live with their noun. */
 import { Database } from "bun:sqlite";
+import { closeSync, openSync } from "node:fs";
 
 /** A step of the schema. Ids sort; once released a step never changes. */
 export interface Migration {
@@ -12,6 +13,8 @@ export class Store {
 
   /** Opens (or creates, 0600) the file and applies what is missing of `migrations`, each in its own transaction. */
   constructor(path: string, migrations: Migration[]) {
+    // WAL and wal-index take the mode of the database.
+    closeSync(openSync(path, "a", 0o600));
     this.db = new Database(path, { create: true, strict: true });
     // FULL: a committed 'consumed' must outlive a power cut, or old memory could meet a newer disk (ARCHITECTURE, Life).
     this.db.exec(

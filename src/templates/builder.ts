@@ -50,7 +50,7 @@ export class TemplateBuilder {
     let died = false;
     const reservation = storage.reserve(shape.memoryMb * 1024 * 1024, `template of ${shape.image}`);
     try {
-      await mkdir(dir, { recursive: true, mode: 0o711 });
+      await mkdir(dir, { recursive: true, mode: 0o700 });
       await storage.clone(shape.imagePath, `${dir}/disk`);
       await chown(`${dir}/disk`, net.uid, net.uid);
       await network.attach(TEMPLATE_OWNER, net);

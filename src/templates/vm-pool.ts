@@ -143,7 +143,7 @@ export class VmPool {
     };
     let vm: Vm | null = null;
     try {
-      await mkdir(dir, { recursive: true, mode: 0o711 });
+      await mkdir(dir, { recursive: true, mode: 0o700 });
       await Promise.all([
         storage.clone(`${from}/mem`, spec.memoryPath),
         storage.clone(`${from}/disk`, spec.drives[0]!.path),

@@ -8,7 +8,6 @@ let installation: Installation;
 
 beforeAll(async () => {
   dir = mkdtempSync("/var/tmp/bhatti-copy-");
-  await Bun.spawn(["chmod", "711", dir]).exited;
   installation = await Installation.create({ dataDir: dir });
 }, 300_000);
 afterAll(async () => {

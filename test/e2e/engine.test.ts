@@ -26,7 +26,7 @@ let network: HostNetwork;
 
 beforeAll(async () => {
   await prepareBase();
-  mkdirSync(root, { recursive: true, mode: 0o711 });
+  mkdirSync(root, { recursive: true, mode: 0o700 });
   const lohar = await loharPath(dataDir);
   const storage = await createStorage(dataDir);
   const image = await createImages(dataDir).resolve("minimal");
@@ -43,7 +43,7 @@ beforeAll(async () => {
     await network.attach(owner, net);
     const id = newId();
     const dir = `${root}/${id}`;
-    mkdirSync(dir, { mode: 0o711 });
+    mkdirSync(dir, { mode: 0o700 });
     nets.set(id, net);
     return {
       id,

@@ -1,5 +1,14 @@
 /** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
 import { migrations } from "../../src/daemon/migrations.ts";
 import { buildImage } from "../../src/images/build.ts";
@@ -33,7 +42,7 @@ async function prepare(progress: (text: string) => void): Promise<void> {
     await run(["mkfs.btrfs", "-q", image]);
     await run(["mount", "-o", "loop,noatime,discard=async", image, MNT]);
   }
-  await run(["chmod", "711", BASE, MNT]);
+  await run(["chmod", "700", BASE, MNT]);
   const dataDir = `${MNT}/base`;
   await installKernel({ dataDir, lohar: await loharPath(dataDir), progress });
   await buildImage({ dataDir, name: "minimal", distro: "debian", progress });
@@ -101,7 +110,7 @@ export class Installation {
   static async create(options: DaemonOptions = {}): Promise<Installation> {
     await prepareBase();
     const dataDir = options.dataDir ?? `${MNT}/run-${hex(4)}`;
-    mkdirSync(dataDir, { recursive: true });
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
     const reflink = options.dataDir ? "--reflink=auto" : "--reflink=always";
     const shared = ["kernel", "images", "kvm-probe.json"]
       .map((name) => `${MNT}/base/${name}`)
@@ -210,19 +219,24 @@ export class Installation {
 
   /** What is left of this installation on the host, apart from pooled namespaces: names of what leaks. */
   async leftovers(): Promise<{ vmms: number; netns: string[]; dirs: string[] }> {
-    const ps = await run(["ps", "-eo", "args"]);
-    const vmms = ps.split("\n").filter((line) => /^\S*qemu-system/.test(line) && this.ownsVm(line)).length;
+    const roots = new Set(
+      readdirSync(`${this.dataDir}/sandboxes`).map(
+        (id) => statSync(`${this.dataDir}/sandboxes/${id}/vm`, { throwIfNoEntry: false })?.ino,
+      ),
+    );
+    const ps = await run(["ps", "-eo", "pid,args"]);
+    const vmms = ps
+      .split("\n")
+      .map((line) => line.match(/^\s*(\d+) \S*qemu-system/)?.[1])
+      .filter(
+        (pid) => pid && roots.has(statSync(`/proc/${pid}/root/`, { throwIfNoEntry: false })?.ino),
+      ).length;
     const netns = (await run(["ip", "netns", "list"]))
       .split("\n")
       .map((line) => line.split(" ")[0]!)
       .filter((name) => new RegExp(`^${this.prefix}\\d+$`).test(name));
     const dirs = (await run(["ls", `${this.dataDir}/sandboxes`])).split("\n").filter(Boolean);
     return { vmms, netns, dirs };
-  }
-
-  private ownsVm(line: string): boolean {
-    const id = line.match(/-name (\S+)/)?.[1];
-    return id !== undefined && existsSync(`${this.dataDir}/sandboxes/${id}`);
   }
 
   /** Destroys everything and removes the directory. Runs also after failures. */

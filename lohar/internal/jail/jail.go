@@ -47,6 +47,8 @@ func Main(args []string) int {
 		return 125
 	}
 	runtime.LockOSThread()
+	// The daemon keeps its own files to itself; the VMM must find its way through the root that is built for it.
+	unix.Umask(0o022)
 	if err := enter(&o, fs.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "lohar jail:", err)
 	}

@@ -48,7 +48,7 @@ export function qemuArguments(
   incoming: boolean,
   extraKernelArgs = "",
 ): string[] {
-  const args = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-name", spec.id];
+  const args = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"];
   args.push("-M", machine, "-accel", accelerator(host), "-cpu", cpuModel(host));
   args.push("-smp", String(spec.shape.vcpus), "-m", String(spec.shape.memoryMib));
   args.push(

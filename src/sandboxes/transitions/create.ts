@@ -24,7 +24,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   const t = new Transition(actor, "create");
   t.reached("begin");
   await deps.memory.reserve(row.id, row.memory_mb);
-  await mkdir(actor.dir, { recursive: true, mode: 0o711 });
+  await mkdir(actor.dir, { recursive: true, mode: 0o700 });
   const spec = vmSpec(actor);
   const disk = spec.drives[0]!.path;
   const from = source.clone;

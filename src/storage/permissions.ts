@@ -1,0 +1,34 @@
+/**
+ * What lies on the host's disk is nobody else's business: modes are right when a thing is made (umask), folders are root's
+ * alone. A VMM needs no way through them: its jail is built by root, and it enters as its own user afterwards.
+ */
+import { chmodSync, lstatSync, readdirSync } from "node:fs";
+
+/** Folders below the data directory that hold nothing but what a distribution publishes. VMMs read the kernel as 'others'. */
+const PUBLIC = new Set(["kernel", "bin"]);
+
+/** Everything this process makes from now on is its user's alone. */
+export const makePrivate = (): number => process.umask(0o077);
+
+/**
+ * Paths below `root` (itself included) that anybody but their owner can open. Folders of another user than root are not
+ * entered: they are a VMM's, and so is what a name in them means.
+ */
+export function* openToOthers(root: string, skip = PUBLIC): Generator<string> {
+  const facts = lstatSync(root, { throwIfNoEntry: false });
+  if (!facts || facts.isSymbolicLink()) return;
+  if ((facts.mode & 0o077) !== 0) yield root;
+  if (!facts.isDirectory() || facts.uid !== 0) return;
+  for (const name of readdirSync(root))
+    if (!skip.has(name)) yield* openToOthers(`${root}/${name}`, new Set());
+}
+
+/** Closes what an older version left open. Returns how many paths were mended. */
+export function mendPermissions(root: string): number {
+  let mended = 0;
+  for (const path of openToOthers(root)) {
+    chmodSync(path, lstatSync(path).mode & 0o700);
+    mended++;
+  }
+  return mended;
+}
