@@ -7,6 +7,11 @@ async function main(argv: string[]): Promise<void> {
     writeSync(1, `bhatti ${VERSION}\n`);
     return;
   }
+  if (argv[0] === "dns-resolver" && argv[1] !== undefined) {
+    // Not a command: a process of the daemon (src/network/dns/resolver-process.ts).
+    const { serveResolver } = await import("./network/dns/process.ts");
+    await serveResolver(JSON.parse(argv[1]));
+  }
   const { dispatch } = await import("./cli/dispatch.ts");
   await dispatch(argv);
 }

@@ -5,12 +5,12 @@ import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { flushAddress, flushNamespace } from "./conntrack.ts";
 import { Dns } from "./dns/dns.ts";
-import { addPort, checkCidr, hostRules, noHostRules, removePort } from "./host-rules.ts";
+import { checkCidr } from "./host-rules.ts";
 import { readHostState, sysctl } from "./host-state.ts";
+import { HostTables } from "./host-tables.ts";
 import { MAX_SLOTS, Names } from "./names.ts";
 import { buildNamespace, joinBridge, refreshRules, removeNamespace, type TapKind } from "./namespace.ts";
 import type { Network, Owner, SandboxNet } from "./network.ts";
-import { Nft } from "./nft.ts";
 import { OwnerBridges } from "./owner-bridges.ts";
 import { Pool } from "./pool.ts";
 import { Slots } from "./slots.ts";
@@ -42,7 +42,7 @@ type InUse = Parameters<Network["start"]>[0];
 
 export class HostNetwork implements Network {
   private readonly names: Names;
-  private readonly nft = new Nft();
+  private readonly tables: HostTables;
   private readonly slots: Slots;
   private readonly dns: Dns;
   private readonly bridges: OwnerBridges;
@@ -50,7 +50,6 @@ export class HostNetwork implements Network {
   private readonly held = new Map<number, Held>();
   private readonly turn = new KeyedMutex<number>();
   private readonly tapKind: TapKind;
-  private readonly allowedPrivate: string[];
   private toldNoFlush = false;
 
   /** Needs root, iproute2, nftables and util-linux. Nothing on the host is touched before `start`. */
@@ -58,10 +57,10 @@ export class HostNetwork implements Network {
     const { log } = options;
     this.names = new Names(options.prefix, options.base);
     this.tapKind = options.tapKind ?? "tap";
-    this.allowedPrivate = (options.allowedPrivate ?? []).map(checkCidr);
+    this.tables = new HostTables(this.names, (options.allowedPrivate ?? []).map(checkCidr), log);
     this.slots = new Slots(this.names);
-    this.dns = new Dns(options.dnsUpstreams, (index) => this.names.subnet(index), log);
-    this.bridges = new OwnerBridges(this.names, this.nft, this.dns);
+    this.dns = new Dns(options.dnsUpstreams, this.names.uid(0), (index) => this.names.subnet(index), log);
+    this.bridges = new OwnerBridges(this.names, this.tables, this.dns);
     this.pool = new Pool(options.poolSize, this.slots, log, {
       build: (slot) => buildNamespace(this.names, slot, this.tapKind),
       remove: (...slots) => removeNamespace(this.names, ...slots),
@@ -70,6 +69,7 @@ export class HostNetwork implements Network {
 
   async start(inUse: InUse): Promise<void> {
     sysctl("net/ipv4/ip_forward", "1");
+    this.dns.start();
     for (const { owner, net, name } of inUse) {
       this.slots.reserve(owner, net);
       this.held.set(net.slot, { owner, net, attached: false });
@@ -77,13 +77,10 @@ export class HostNetwork implements Network {
     }
     const live = inUse.filter((sandbox) => sandbox.live);
     const liveOwners = new Set(live.map(({ owner }) => owner.subnetIndex));
-    await this.nft.apply(
-      hostRules(this.names, {
-        ports: live.map(({ net }) => this.portOf(net)),
-        bridges: [...liveOwners].map(this.names.bridge),
-        allowedPrivate: this.allowedPrivate,
-      }),
-    );
+    await this.tables.start({
+      ports: live.map(({ net }) => this.portOf(net)),
+      bridges: [...liveOwners].map(this.names.bridge),
+    });
     // What is not under a running VMM may be half built: away with it; attach builds it again.
     const liveSlots = new Set(live.map(({ net }) => net.slot));
     const found = readHostState(this.names);
@@ -139,7 +136,7 @@ export class HostNetwork implements Network {
     await this.turn.with(net.slot, async () => {
       const held = this.holder(net);
       if (!held) return;
-      this.dns.zone(owner.subnetIndex).remove(net.address);
+      this.dns.removeName(owner.subnetIndex, net.address);
       const untouched = !held.attached && this.pool.isBuilt(net.slot);
       if (!untouched) {
         await this.takeDown(owner, net);
@@ -154,12 +151,16 @@ export class HostNetwork implements Network {
   }
 
   setName(owner: Owner, net: SandboxNet, name: string): void {
-    this.dns.zone(owner.subnetIndex).set(name, net.address);
+    this.dns.setName(owner.subnetIndex, name, net.address);
   }
 
   async flush(net: SandboxNet): Promise<void> {
     flushNamespace(net.netns);
-    if ((await flushAddress(net.address)) || this.toldNoFlush) return;
+    await this.forgetConnections(net.address);
+  }
+
+  private async forgetConnections(address: string): Promise<void> {
+    if ((await flushAddress(address)) || this.toldNoFlush) return;
     this.toldNoFlush = true;
     this.options.log.warn(
       "connections of woken sandboxes may stall: install the package conntrack (this kernel is older than 6.11)",
@@ -168,18 +169,15 @@ export class HostNetwork implements Network {
 
   async stop(): Promise<void> {
     await this.pool.stop();
-    this.bridges.stop();
+    await Promise.all([this.dns.stop(), this.tables.stop()]);
   }
 
   async purge(): Promise<void> {
     await this.stop();
     const found = readHostState(this.names);
     await removeNamespace(this.names, ...found.slots);
-    if (found.bridges.size > 0) {
-      await this.nft.apply(hostRules(this.names, { ports: [], bridges: [], allowedPrivate: [] }));
-      await this.bridges.remove(...found.bridges);
-    }
-    await this.nft.apply(noHostRules(this.names));
+    await this.bridges.remove(...found.bridges);
+    await this.tables.remove();
   }
 
   /** Resolves when the pool is full (or cannot be filled). */
@@ -196,7 +194,7 @@ export class HostNetwork implements Network {
       for (const step of steps) if (step.status === "rejected") throw step.reason;
       await settleAll([
         joinBridge(this.names, net, this.names.bridge(index)),
-        this.nft.apply(addPort(this.names, this.portOf(net))),
+        this.tables.addPort(this.portOf(net)),
       ]);
     } catch (error) {
       await this.takeDown(owner, net).catch((err) =>
@@ -220,7 +218,9 @@ export class HostNetwork implements Network {
 
   private async takeDown(owner: Owner, net: SandboxNet): Promise<void> {
     await removeNamespace(this.names, net.slot);
-    await this.nft.apply(removePort(this.names, this.portOf(net)));
+    await this.tables.removePort(this.portOf(net));
+    // The address may pass to another sandbox, and what others still send to this one is not meant for that.
+    await this.forgetConnections(net.address);
     await this.bridges.release(owner.subnetIndex, net.slot);
   }
 

@@ -26,9 +26,20 @@ const PRIVATE = [
   "224.0.0.0/3",
 ];
 
+/** Packets of one sandbox to the responder; a program that resolves a thousand names a minute does not notice. */
+const DNS_RATE = "300/second burst 600 packets";
+/**
+ * Connections of one sandbox through the host, counted in the host's own table: what the namespace believes can be made to
+ * differ (a reset that only one of the two trackers takes for valid). Closed ones are not counted and stay for two minutes;
+ * that is what the rate is for.
+ */
+const MAX_CONNECTIONS = 4096;
+const CONNECTION_RATE = "250/second burst 4096 packets";
+
 /** Never opened by configuration: metadata services and other people's sandboxes. */
 const NEVER = ["127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "224.0.0.0/3"];
 
+/** A sandbox's place on a bridge. */
 export interface PortBinding {
   veth: string;
   address: string;
@@ -92,6 +103,23 @@ table inet ${names.table} {
     auto-merge
     ${set(state.allowedPrivate)}
   }
+  set dns_rate {
+    type ipv4_addr
+    size 65535
+    flags dynamic,timeout
+    timeout 1m
+  }
+  set connection_rate {
+    type ipv4_addr
+    size 65535
+    flags dynamic,timeout
+    timeout 1m
+  }
+  set connections {
+    type ipv4_addr
+    size 65535
+    flags dynamic
+  }
   chain dstnat {
     type nat hook prerouting priority dstnat; policy accept;
     ${fromSandbox} ip daddr ${DNS_ANYCAST} meta l4proto { tcp, udp } th dport 53 redirect to :${DNS_PORT}
@@ -111,9 +139,13 @@ table inet ${names.table} {
     iifname . oifname @same_bridge jump siblings
     oifname "${names.bridges}" counter drop
     ip daddr @never counter drop
+    # Before 'established': a connection that began while these rules were away must not live on.
+    ct direction reply ct state established,related accept
+    ip daddr != @allowed_private ip daddr @private counter drop
     ct state established,related accept
-    ip daddr @allowed_private accept
-    ip daddr @private counter drop
+    ct state invalid counter drop
+    update @connection_rate { ip saddr limit rate over ${CONNECTION_RATE} } counter drop
+    add @connections { ip saddr ct count over ${MAX_CONNECTIONS} } counter drop
     accept
   }
   # Reached by bridged frames where br_netfilter is loaded, and by packets sent to a sibling through the gateway.
@@ -131,8 +163,22 @@ table inet ${names.table} {
   }
   chain host_from_sandbox {
     meta nfproto ipv6 counter drop
+    ct direction reply ct state established,related accept
+    fib daddr . iif type local meta l4proto { tcp, udp } th dport ${DNS_PORT} jump dns
+    counter drop
+  }
+  chain dns {
+    update @dns_rate { ip saddr limit rate over ${DNS_RATE} } counter drop
+    accept
+  }
+  chain output {
+    type filter hook output priority filter; policy accept;
+    oifname "${names.bridges}" tcp dport ${GUEST.agentPort} jump to_agent
+  }
+  # The daemon is root; nobody else on the host has business with an agent.
+  chain to_agent {
+    meta skuid 0 accept
     ct state established,related accept
-    fib daddr . iif type local meta l4proto { tcp, udp } th dport ${DNS_PORT} accept
     counter drop
   }
 }

@@ -68,6 +68,21 @@ describe.skipIf(!isRoot)("two owners, three sandboxes", () => {
   );
 
   test(
+    "of the host's users root alone reaches an agent",
+    async () => {
+      const nobody = (port: number) => lab.hearAs(65_534, net("a1").address, port);
+      expect(await nobody(80)).toStartWith("a1 ");
+      expect(await nobody(1024)).toBe("silence");
+      expect(await lab.hearAs(0, net("a1").address, 1024)).toStartWith("agent-a1 ");
+      const refuse = await lab.accept(null, "inet", "to_agent");
+      expect(await nobody(1024)).toStartWith("agent-a1 ");
+      await refuse();
+      expect(await nobody(1024)).toBe("silence");
+    },
+    TIMEOUT,
+  );
+
+  test(
     "siblings reach each other by address, by ping and by name, but not the agent",
     async () => {
       expect(await hear(guest("a1"), net("a2").address, 80)).toBe(`a2 ${net("a1").address}`);

@@ -2,7 +2,7 @@
 import { run } from "./run.ts";
 
 interface Change {
-  text: string;
+  text: string | (() => string);
   resolve(): void;
   reject(error: unknown): void;
 }
@@ -11,8 +11,11 @@ export class Nft {
   private pending: Change[] = [];
   private running = false;
 
-  /** Applies `text` atomically. Throws with nft's message; then nothing of `text` is in force. */
-  apply(text: string): Promise<void> {
+  /**
+   * Applies `text` atomically; a function is asked for it when its turn comes. Throws with nft's message; then nothing of
+   * `text` is in force.
+   */
+  apply(text: Change["text"]): Promise<void> {
     return new Promise((resolve, reject) => {
       this.pending.push({ text, resolve, reject });
       if (!this.running) void this.drain();
@@ -38,4 +41,4 @@ export class Nft {
 }
 
 const transaction = (batch: Change[]): Promise<string> =>
-  run(["nft", "-f", "-"], batch.map((c) => c.text).join(""));
+  run(["nft", "-f", "-"], batch.map(({ text }) => (typeof text === "string" ? text : text())).join(""));

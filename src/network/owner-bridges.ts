@@ -2,10 +2,9 @@
 import { existsSync } from "node:fs";
 import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import type { Dns, Responder } from "./dns/dns.ts";
-import { addBridge, removeBridge } from "./host-rules.ts";
 import { sysctl } from "./host-state.ts";
+import type { HostTables } from "./host-tables.ts";
 import { BRIDGE_MAC, type Names } from "./names.ts";
-import type { Nft } from "./nft.ts";
 import { ip, ipForce } from "./run.ts";
 
 interface OwnerBridge {
@@ -20,7 +19,7 @@ export class OwnerBridges {
 
   constructor(
     private readonly names: Names,
-    private readonly nft: Nft,
+    private readonly tables: HostTables,
     private readonly dns: Dns,
   ) {}
 
@@ -63,15 +62,7 @@ export class OwnerBridges {
     await ipForce(bridges.map((bridge) => `link delete ${bridge}`));
     const left = bridges.find((bridge) => existsSync(`/sys/class/net/${bridge}`));
     if (left) throw new Error(`could not remove bridge ${left}`);
-    await this.nft.apply(bridges.map((bridge) => removeBridge(this.names, bridge)).join(""));
-  }
-
-  /** Ends the responders; bridges stay. */
-  stop(): void {
-    for (const owner of this.owners.values()) {
-      owner.responder?.stop();
-      owner.responder = null;
-    }
+    await this.tables.removeBridges(bridges);
   }
 
   private async create(index: number): Promise<void> {
@@ -90,7 +81,7 @@ export class OwnerBridges {
         `address replace ${this.names.gateway(index)}/24 dev ${bridge}`,
         `link set ${bridge} up`,
       ]),
-      this.nft.apply(addBridge(this.names, bridge)),
+      this.tables.addBridge(bridge),
     ]);
   }
 }

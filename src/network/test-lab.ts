@@ -106,6 +106,33 @@ export class Lab {
          .catch(() => end("refused"));`,
     );
 
+  /** The same from the host, as a user who is not root. */
+  hearAs = (uid: number, host: string, port: number): Promise<string> =>
+    run([
+      "setpriv",
+      `--reuid=${uid}`,
+      "--clear-groups",
+      "timeout",
+      "2",
+      "bash",
+      "-c",
+      `exec 3<>/dev/tcp/${host}/${port}; cat <&3`,
+    ]).catch((error) => (error.code === 124 ? "silence" : `failed: ${error.message}`));
+
+  /**
+   * Takes a refusal away: the first rule of a chain now accepts. `family` and `chain` as in "inet forward", of the host or of a
+   * namespace. Returns what puts the refusal back.
+   */
+  async accept(netns: string | null, family: "inet" | "bridge", chain: string): Promise<() => Promise<void>> {
+    const table = `${family} ${netns === null ? `bhatti_${this.prefix}` : "bhatti"}`;
+    const nft = (args: string[]) => run([...enter(netns), "nft", ...args]);
+    const echoed = await nft(["-e", "-a", `insert rule ${table} ${chain} accept`]);
+    const handle = /handle (\d+)/.exec(echoed)?.[1];
+    return async () => {
+      await nft([`delete rule ${table} ${chain} handle ${handle}`]);
+    };
+  }
+
   /** DNS through the guest's resolver address (or `server`). */
   lookup = (netns: string, method: string, name: string, server: string = GUEST.gateway): Promise<string> =>
     this.bun(

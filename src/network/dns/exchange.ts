@@ -1,31 +1,29 @@
 /** One question to one upstream, over UDP from a port of its own or over TCP. */
-
 import type { Upstream } from "./upstreams.ts";
 import { answers } from "./wire.ts";
 
-/** Resolves with the answer to `query` (whose question ends at `end`); null on failure or when `signal` fires. */
+/** Resolves with the answer to `query`; null on failure or when `signal` fires. */
 export async function exchange(
   upstream: Upstream,
-  query: Uint8Array,
-  end: number,
+  query: Buffer,
   tcp: boolean,
   signal: AbortSignal,
-): Promise<Uint8Array | null> {
+): Promise<Buffer | null> {
   try {
-    return await (tcp ? overTcp(upstream, query, end, signal) : overUdp(upstream, query, end, signal));
+    return await (tcp ? overTcp(upstream, query, signal) : overUdp(upstream, query, signal));
   } catch {
     return null;
   }
 }
 
-async function overUdp(upstream: Upstream, query: Uint8Array, end: number, signal: AbortSignal) {
-  const { promise, resolve } = Promise.withResolvers<Uint8Array | null>();
+async function overUdp(upstream: Upstream, query: Buffer, signal: AbortSignal) {
+  const { promise, resolve } = Promise.withResolvers<Buffer | null>();
   // Connected: the kernel picks a random port and lets only this upstream answer.
   const socket = await Bun.udpSocket({
     connect: { hostname: upstream.host, port: upstream.port },
     socket: {
       data: (_socket, data) => {
-        if (answers(query, end, data)) resolve(Uint8Array.from(data));
+        if (answers(query, data)) resolve(Buffer.from(data));
       },
       error: () => resolve(null),
     },
@@ -42,8 +40,8 @@ async function overUdp(upstream: Upstream, query: Uint8Array, end: number, signa
   }
 }
 
-async function overTcp(upstream: Upstream, query: Uint8Array, end: number, signal: AbortSignal) {
-  const { promise, resolve } = Promise.withResolvers<Uint8Array | null>();
+async function overTcp(upstream: Upstream, query: Buffer, signal: AbortSignal) {
+  const { promise, resolve } = Promise.withResolvers<Buffer | null>();
   let received: Buffer = Buffer.alloc(0);
   const socket = await Bun.connect({
     hostname: upstream.host,
@@ -54,8 +52,8 @@ async function overTcp(upstream: Upstream, query: Uint8Array, end: number, signa
         if (received.length < 2) return;
         const length = received.readUInt16BE(0);
         if (received.length < 2 + length) return;
-        const response = Uint8Array.from(received.subarray(2, 2 + length));
-        resolve(answers(query, end, response) ? response : null);
+        const response = received.subarray(2, 2 + length);
+        resolve(answers(query, response) ? response : null);
       },
       close: () => resolve(null),
       error: () => resolve(null),
@@ -74,9 +72,8 @@ async function overTcp(upstream: Upstream, query: Uint8Array, end: number, signa
 }
 
 /** `message` behind its length, as DNS over TCP wants it. */
-export function framed(message: Uint8Array): Uint8Array {
-  const out = new Uint8Array(2 + message.length);
-  new DataView(out.buffer).setUint16(0, message.length);
-  out.set(message, 2);
-  return out;
+export function framed(message: Buffer): Buffer {
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(message.length, 0);
+  return Buffer.concat([length, message]);
 }

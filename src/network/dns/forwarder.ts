@@ -7,32 +7,29 @@ import { RCODE, rcodeOf, withId } from "./wire.ts";
 const SLOW_MS = 700;
 const DEADLINE_MS = 5000;
 /** Questions of all owners together; each has a socket of the host. */
-const MAX_ASKING = 1024;
+const MAX_ASKING = 4096;
 
 export class Forwarder {
   private asking = 0;
 
   constructor(private readonly upstreams: () => Upstream[]) {}
 
-  /**
-   * The best answer within 5 s (its id is arbitrary), or null when no upstream gave any. `end` is the offset behind the
-   * question in `message`.
-   */
-  async ask(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
+  /** The best answer within 5 s (its id is arbitrary), or null when no upstream gave any. */
+  async ask(message: Buffer, tcp: boolean): Promise<Buffer | null> {
     if (this.asking >= MAX_ASKING) return null;
     this.asking++;
-    return this.race(message, end, tcp).finally(() => this.asking--);
+    return this.race(message, tcp).finally(() => this.asking--);
   }
 
-  private race(message: Uint8Array, end: number, tcp: boolean): Promise<Uint8Array | null> {
+  private race(message: Buffer, tcp: boolean): Promise<Buffer | null> {
     const upstreams = this.upstreams();
-    const { promise, resolve } = Promise.withResolvers<Uint8Array | null>();
+    const { promise, resolve } = Promise.withResolvers<Buffer | null>();
     const stop = new AbortController();
-    let poor: Uint8Array | null = null;
+    let poor: Buffer | null = null;
     let next = 0;
     let asking = 0;
     let slow: Timer | undefined;
-    const finish = (answer: Uint8Array | null) => {
+    const finish = (answer: Buffer | null) => {
       clearTimeout(slow);
       clearTimeout(deadline);
       stop.abort();
@@ -48,7 +45,7 @@ export class Forwarder {
       }
       asking++;
       if (next < upstreams.length) slow = setTimeout(askNext, SLOW_MS);
-      void exchange(upstream, withId(message, randomInt(65536)), end, tcp, stop.signal).then((answer) => {
+      void exchange(upstream, withId(message, randomInt(65536)), tcp, stop.signal).then((answer) => {
         asking--;
         if (stop.signal.aborted) return;
         if (answer && isGood(answer)) return finish(answer);
@@ -61,5 +58,5 @@ export class Forwarder {
   }
 }
 
-const isGood = (answer: Uint8Array): boolean =>
+const isGood = (answer: Buffer): boolean =>
   rcodeOf(answer) !== RCODE.SERVFAIL && rcodeOf(answer) !== RCODE.REFUSED;

@@ -4,12 +4,15 @@ import type { Resolver } from "./resolver.ts";
 
 /** A question is a name and a few options. */
 const MAX_QUERY = 2048;
-const MAX_CONNECTIONS = 32;
+/** Of one sandbox, and of all of an owner. */
+const MAX_OF_SANDBOX = 8;
+const MAX_CONNECTIONS = 64;
 const MAX_PIPELINED = 16;
 const MAX_UDP_WAITING = 256;
 const IDLE_S = 10;
 
 interface Connection {
+  from: string;
   received: Buffer;
   waiting: number;
 }
@@ -45,7 +48,7 @@ function listenUdp(address: string, port: number, resolver: Resolver) {
         if (data.length > MAX_QUERY || waiting >= MAX_UDP_WAITING) return;
         waiting++;
         void resolver
-          .resolve(Uint8Array.from(data), false)
+          .resolve(Buffer.from(data), false, from)
           .then((answer) => {
             if (answer && !socket.closed) socket.send(answer, fromPort, from);
           })
@@ -60,14 +63,18 @@ function listenUdp(address: string, port: number, resolver: Resolver) {
 
 function listenTcp(address: string, port: number, resolver: Resolver) {
   let connections = 0;
+  const open = new Map<string, number>();
   return Bun.listen<Connection>({
     hostname: address,
     port,
     socket: {
       open(socket) {
-        socket.data = { received: Buffer.alloc(0), waiting: 0 };
+        const from = socket.remoteAddress;
+        const ofSandbox = (open.get(from) ?? 0) + 1;
+        open.set(from, ofSandbox);
         connections++;
-        if (connections > MAX_CONNECTIONS) socket.terminate();
+        socket.data = { from, received: Buffer.alloc(0), waiting: 0 };
+        if (connections > MAX_CONNECTIONS || ofSandbox > MAX_OF_SANDBOX) socket.terminate();
         else socket.timeout(IDLE_S);
       },
       data(socket, data) {
@@ -77,22 +84,25 @@ function listenTcp(address: string, port: number, resolver: Resolver) {
           const length = connection.received.length < 2 ? 0 : connection.received.readUInt16BE(0);
           if (length > MAX_QUERY || connection.waiting >= MAX_PIPELINED) return socket.terminate();
           if (connection.received.length < 2 || connection.received.length < 2 + length) return;
-          const query = Uint8Array.from(connection.received.subarray(2, 2 + length));
+          const query = Buffer.from(connection.received.subarray(2, 2 + length));
           connection.received = connection.received.subarray(2 + length);
           connection.waiting++;
           void answer(socket, query);
         }
       },
       timeout: (socket) => socket.terminate(),
-      close() {
+      close({ data: { from } }) {
         connections--;
+        const left = (open.get(from) ?? 1) - 1;
+        if (left > 0) open.set(from, left);
+        else open.delete(from);
       },
       error() {},
     },
   });
 
-  async function answer(socket: Bun.Socket<Connection>, query: Uint8Array): Promise<void> {
-    const message = await resolver.resolve(query, true).catch(() => null);
+  async function answer(socket: Bun.Socket<Connection>, query: Buffer): Promise<void> {
+    const message = await resolver.resolve(query, true, socket.data.from).catch(() => null);
     socket.data.waiting--;
     if (!message) return socket.terminate();
     socket.timeout(IDLE_S);

@@ -1,5 +1,5 @@
 /** Names of one owner's sandboxes: `web`, `web.internal`, and `web.sb` as earlier versions had it. */
-import { encodeName, type Query, RCODE, reply, TYPE } from "./wire.ts";
+import { type Query, RCODE, reply } from "./wire.ts";
 
 /** Short, because an address passes to another sandbox when the name does. */
 const TTL_S = 5;
@@ -28,27 +28,27 @@ export class Zone {
     this.addresses.delete(name);
   }
 
+  /** Name and address of everybody. */
+  entries = (): [string, string][] => [...this.addresses];
+
   /** The answer to a question about the zone; null when it is for the upstreams. */
-  answer(message: Uint8Array, query: Query): Uint8Array | null {
-    const { labels } = query;
+  answer(query: Query): Buffer | null {
+    const labels = query.name.split(".");
     const [name = "", suffix] = labels;
     if (labels.length === 1 || (labels.length === 2 && (suffix === "internal" || suffix === "sb"))) {
       const address = this.addresses.get(name);
-      if (address === undefined) return suffix === "internal" ? reply(message, query, RCODE.NXDOMAIN) : null;
-      if (query.type !== TYPE.A) return reply(message, query, RCODE.NOERROR);
-      return reply(message, query, RCODE.NOERROR, { type: TYPE.A, ttlS: TTL_S, data: octets(address) });
+      if (address === undefined) return suffix === "internal" ? reply(query, RCODE.NXDOMAIN) : null;
+      if (query.type !== "A") return reply(query, RCODE.NOERROR);
+      return reply(query, RCODE.NOERROR, { type: "A", ttlS: TTL_S, data: address });
     }
     if (labels.length === 6 && labels[4] === "in-addr" && labels[5] === "arpa") {
       const address = labels.slice(0, 4).reverse().join(".");
       if (!address.startsWith(`${this.subnet}.`)) return null;
       const owner = this.namesOf.get(address);
-      if (owner === undefined) return reply(message, query, RCODE.NXDOMAIN);
-      if (query.type !== TYPE.PTR) return reply(message, query, RCODE.NOERROR);
-      const data = encodeName(`${owner}.internal`);
-      return reply(message, query, RCODE.NOERROR, { type: TYPE.PTR, ttlS: TTL_S, data });
+      if (owner === undefined) return reply(query, RCODE.NXDOMAIN);
+      if (query.type !== "PTR") return reply(query, RCODE.NOERROR);
+      return reply(query, RCODE.NOERROR, { type: "PTR", ttlS: TTL_S, data: `${owner}.internal` });
     }
     return null;
   }
 }
-
-const octets = (address: string): Uint8Array => Uint8Array.from(address.split("."), Number);
