@@ -46,7 +46,9 @@ test("create: the body on the wire, the text, --json, an existing one", async ()
   await using daemon = new FakeDaemon(({ body }) => {
     const { name } = JSON.parse(body) as { name: string };
     return name === "old"
-      ? json(sandbox("old", { cpus: 1 }), 200, { "x-bhatti-existing": "true" })
+      ? json(sandbox("old", { cpus: 1, existing: true, differs: ["cpus", "env"] }), 200, {
+          "x-bhatti-existing": "true",
+        })
       : json(sandbox("dev", { cpus: 2, memory_mb: 2048 }), 201);
   });
   const made = await bhatti(
@@ -90,7 +92,7 @@ test("create: the body on the wire, the text, --json, an existing one", async ()
   expect(daemon.last().headers.get("authorization")).toBe("Bearer bht_test");
   const old = await bhatti(["create", "old", "--cpus", "4"], { url: daemon.url });
   expect(old).toMatchObject({ code: 0, stdout: "sandbox/old unchanged (already exists)\n" });
-  expect(old.stderr).toContain("cpus=1");
+  expect(old.stderr).toContain("differs from what was asked: cpus=1, env;");
   const asJson = JSON.parse((await bhatti(["create", "old", "--json"], { url: daemon.url })).stdout);
   expect(asJson).toMatchObject({ name: "old", existing: true });
 }, 30_000);

@@ -151,6 +151,46 @@ test("a refused handshake tells the server's reason", async () => {
   expect((await bhatti(["exec", "dev"], { url: daemon.url })).code).toBe(125);
 }, 30_000);
 
+test("handshakes that the server's limits refuse are tried again: 30 at once with room for 5 all work", async () => {
+  let open = 0;
+  let refused = 0;
+  const busy = () =>
+    Response.json({ error: "busy", code: "rate_limited" }, { status: 429, headers: { "retry-after": "0" } });
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request, self) {
+      if (open >= 5) {
+        refused++;
+        return busy();
+      }
+      if (!request.headers.has("upgrade"))
+        return Response.json({ error: "a WebSocket handshake is expected" }, { status: 400 });
+      self.upgrade(request);
+      return undefined;
+    },
+    websocket: {
+      open: () => void open++,
+      close: () => void open--,
+      message: (socket) => {
+        setTimeout(() => exit(socket as Socket, 7), 100);
+      },
+    },
+  });
+  try {
+    const { Client } = await import("../client/client.ts");
+    const client = new Client({ url: server.url.href });
+    const sink = { stdout() {}, stderr() {} };
+    const all = await Promise.all(
+      Array.from({ length: 30 }, () => client.exec.run("dev", { cmd: ["x"] }, sink)),
+    );
+    expect(all.every(({ exitCode }) => exitCode === 7)).toBe(true);
+    expect(refused).toBeGreaterThan(0);
+  } finally {
+    await server.stop(true);
+  }
+}, 30_000);
+
 for (const [signal, status] of [
   ["SIGINT", 130],
   ["SIGTERM", 143],

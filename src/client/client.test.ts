@@ -92,3 +92,39 @@ test("a server that never answers is left after the timeout", async () => {
   const error = await new Client({ url: daemon.url }).admin.me(100).catch((e: unknown) => e);
   expect(error).toMatchObject({ code: "timeout" });
 });
+
+test("waiting for the server's limits is told after two seconds, and Ctrl-C ends it", async () => {
+  await using daemon = new FakeDaemon(() =>
+    Response.json(
+      { error: "512 requests of yours run already", code: "rate_limited" },
+      { status: 429, headers: { "retry-after": "1" } },
+    ),
+  );
+  const told: [string, number][] = [];
+  const began = performance.now();
+  const leave = new AbortController();
+  const client = new Client({
+    url: daemon.url,
+    signal: leave.signal,
+    onWait: (error) => {
+      told.push([error.message, performance.now() - began]);
+      leave.abort(new Error("left"));
+    },
+  });
+  expect(client.sandboxes.list()).rejects.toThrow("left");
+  await client.sandboxes.list().catch(() => {});
+  expect(told[0]?.[0]).toBe("512 requests of yours run already");
+  expect(told[0]![1]).toBeGreaterThan(1900);
+  expect(daemon.seen.length).toBeGreaterThanOrEqual(2);
+}, 20_000);
+
+test("a body that is a stream is not sent twice", async () => {
+  await using daemon = new FakeDaemon(() =>
+    Response.json({ error: "wait", code: "rate_limited" }, { status: 429, headers: { "retry-after": "0" } }),
+  );
+  const error = await new Client({ url: daemon.url }).files
+    .write("s", "/a", stream("x"))
+    .catch((e: unknown) => e);
+  expect(error).toMatchObject({ code: "rate_limited" });
+  expect(daemon.seen.length).toBe(1);
+});

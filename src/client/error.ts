@@ -18,12 +18,14 @@ export class ApiError extends Error {
 export class TransportError extends Error {
   constructor(
     message: string,
-    readonly code: "unreachable" | "timeout" | "bad_answer",
-    options?: ErrorOptions,
+    readonly code: "unreachable" | "timeout" | "bad_answer" | "lost",
+    options?: ErrorOptions & { remedy?: string },
   ) {
     super(message, options);
     this.name = "TransportError";
+    this.remedy = options?.remedy;
   }
+  readonly remedy: string | undefined;
 }
 
 /** A stable code for answers that carry none (a proxy in between, an older server). */

@@ -10,7 +10,7 @@ const STDIN_CHUNK = 64 * 1024;
 /** Bytes of stdin that the command has not taken yet, before the next chunk is sent. */
 const STDIN_WINDOW = 2 * 1024 * 1024;
 
-export const lost = (http: Http, what: string) => new TransportError(`${http.base}: ${what}`, "unreachable");
+export const lost = (http: Http, what: string) => new TransportError(`${http.base}: ${what}`, "lost");
 
 /** An open socket, or undefined when the handshake failed: the API does not say why. */
 export function open(http: Http, route: string): Promise<WebSocket | undefined> {
@@ -51,8 +51,7 @@ export function converse(
         else if (event.type === "exit") resolve({ exitCode: Number(event.exit_code), timedOut: false });
         else if (event.type === "error" && event.code === "timeout")
           resolve({ exitCode: 124, timedOut: true });
-        else if (event.type === "error")
-          reject(new ApiError(500, String(event.data ?? "failed"), String(event.code ?? "guest_failed")));
+        else if (event.type === "error") reject(refusal(event));
       } catch (error) {
         reject(error);
       }
@@ -64,6 +63,11 @@ export function converse(
     signal?.removeEventListener("abort", abort);
     socket.terminate();
   });
+}
+
+function refusal({ data, code, remedy }: Record<string, unknown>): ApiError {
+  const hint = typeof remedy === "string" ? remedy : undefined;
+  return new ApiError(500, String(data ?? "failed"), String(code ?? "guest_failed"), hint);
 }
 
 function output(message: Uint8Array, sink: ExecSink): void {

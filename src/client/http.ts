@@ -1,4 +1,5 @@
 import { ApiError, readError, TransportError } from "./error.ts";
+import { Patience } from "./patience.ts";
 
 export interface HttpOptions {
   /** Base address, with or without a trailing slash. */
@@ -9,6 +10,8 @@ export interface HttpOptions {
   userAgent?: string;
   /** Told about every answer: milliseconds until its headers were there. */
   onAnswer?(method: string, path: string, status: number, ms: number): void;
+  /** Told once about a request that waits for the server's limits since two seconds. */
+  onWait?(error: ApiError): void;
 }
 
 export interface RequestOptions {
@@ -22,9 +25,6 @@ export interface RequestOptions {
   signal?: AbortSignal;
 }
 
-const MAX_RETRIES = 3;
-const MAX_RETRY_AFTER_S = 10;
-
 /** One server, one key. Names in paths go through `path`, which encodes them. */
 export class Http {
   readonly base: string;
@@ -37,25 +37,24 @@ export class Http {
 
   /**
    * Sends one request and returns its answer, whose status is below 300.
-   * A refusal by the rate limiter is retried as it asks for, unless the body was a stream.
+   * A refusal by the server's limits is waited for as it asks, unless the body was a stream that is gone.
    * @throws ApiError for any other answer, TransportError when there was none.
    */
   async request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
-    for (let attempt = 0; ; attempt++) {
+    const patience = this.patience();
+    for (;;) {
       try {
         return await this.once(method, path, options);
       } catch (error) {
-        const again =
-          error instanceof ApiError &&
-          error.code === "rate_limited" &&
-          error.retryAfter !== undefined &&
-          error.retryAfter <= MAX_RETRY_AFTER_S &&
-          attempt < MAX_RETRIES &&
-          options.body === undefined;
-        if (!again) throw error;
-        await Bun.sleep(Math.max(error.retryAfter ?? 1, 0.05) * 1000);
+        if (options.body instanceof ReadableStream) throw error;
+        await patience.orThrow(error);
       }
     }
+  }
+
+  /** For one request, however often it is sent. */
+  patience(): Patience {
+    return new Patience(this.options.onWait, this.options.signal);
   }
 
   /** `request`, then the body as JSON. */
@@ -109,6 +108,7 @@ export class Http {
       const aside = this.direct ? " (without the proxy, which would see the key: use https://)" : "";
       throw new TransportError(`cannot reach ${this.base}: ${reason(cause)}${aside}`, "unreachable", {
         cause,
+        remedy: "is the daemon running there (bhatti doctor)? Another address: bhatti setup, or BHATTI_URL",
       });
     } finally {
       clearTimeout(alarm);

@@ -3,7 +3,7 @@ import { type Http, path } from "./http.ts";
 
 export type { SandboxDetail, SandboxView };
 
-/** Body of POST /sandboxes: spec/http-api §7.2. `content` of files is base64. */
+/** Body of POST /sandboxes. `content` of files is base64. */
 export interface CreateBody {
   name?: string;
   image?: string;
@@ -25,13 +25,12 @@ const LIFE_MS = 600_000;
 export class SandboxesClient {
   constructor(private readonly http: Http) {}
 
-  /** `existing`: a sandbox of that name was there already and nothing was changed. */
-  async create(body: CreateBody): Promise<{ sandbox: SandboxView; existing: boolean }> {
+  /** `existing`: a sandbox of that name was there already and nothing was changed; `differs`: members that are not as asked. */
+  async create(body: CreateBody): Promise<{ sandbox: SandboxView; existing: boolean; differs: string[] }> {
     const response = await this.http.request("POST", "/sandboxes", { json: body, timeoutMs: LIFE_MS });
-    return {
-      sandbox: (await response.json()) as SandboxView,
-      existing: response.headers.get("x-bhatti-existing") === "true",
-    };
+    const sandbox = (await response.json()) as SandboxView & { differs?: string[] };
+    const existing = response.headers.get("x-bhatti-existing") === "true";
+    return { sandbox, existing, differs: sandbox.differs ?? [] };
   }
 
   /** `labels`: "key=value", all must match. */

@@ -45,10 +45,14 @@ export class SnapshotsClient {
     return this.http.json("POST", path`/sandboxes/${sandbox}/fork`, { json: body, timeoutMs: COPY_MS });
   }
 
-  /** Puts a sandbox back; its present state is kept as the snapshot named in the answer. */
-  restore(sandbox: string, snapshot: string): Promise<{ sandbox: SandboxView; safety_snapshot: string }> {
+  /** Puts a sandbox back; its present state is kept as the snapshot named in the answer, unless `safety` is false. */
+  restore(
+    sandbox: string,
+    snapshot: string,
+    safety = true,
+  ): Promise<{ sandbox: SandboxView; safety_snapshot?: string; replaced?: string[] }> {
     return this.http.json("POST", path`/sandboxes/${sandbox}/restore`, {
-      json: { snapshot },
+      json: safety ? { snapshot } : { snapshot, safety },
       timeoutMs: COPY_MS,
     });
   }

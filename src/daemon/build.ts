@@ -3,29 +3,25 @@ import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import type { Logger } from "pino";
 import { createEngine } from "../engine/choose.ts";
+import { AuthFailures } from "../events/auth-failures.ts";
 import { EventLog } from "../events/event-log.ts";
 import { Metrics } from "../events/metrics.ts";
-import { eventRoutes } from "../events/routes.ts";
-import { execRoutes } from "../exec/routes.ts";
-import { execStreamRoutes, streamSockets } from "../exec/stream.ts";
-import { filesRoutes } from "../files/routes.ts";
+import { streamSockets } from "../exec/stream.ts";
 import { createGuestClient } from "../guest/client.ts";
 import { guestErrorToApp } from "../guest/errors.ts";
 import { GuestError } from "../guest/guest.ts";
-import { UserLimits } from "../http/rate-limit.ts";
 import { createApp } from "../http/server.ts";
+import { LIMITS, Shares } from "../http/shares.ts";
 import { createImages } from "../images/images.ts";
 import { refreshAgent } from "../kernel/install.ts";
 import { createKernels } from "../kernel/kernels.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { HostNetwork } from "../network/create.ts";
 import { GUEST } from "../network/network.ts";
-import { proxyRoutes } from "../ports/routes.ts";
+import { isProxied } from "../ports/routes.ts";
 import { MemoryBudget } from "../sandboxes/memory.ts";
-import { sandboxRoutes } from "../sandboxes/routes.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
-import { snapshotRoutes } from "../snapshots/routes.ts";
 import { SnapshotRows } from "../snapshots/rows.ts";
 import { SnapshotService } from "../snapshots/snapshots.ts";
 import { createStorage } from "../storage/create.ts";
@@ -33,14 +29,13 @@ import { Store } from "../store/store.ts";
 import { TemplateBuilder } from "../templates/builder.ts";
 import { Templates } from "../templates/templates.ts";
 import { VmPool } from "../templates/vm-pool.ts";
-import { userRoutes } from "../users/routes.ts";
 import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
 import { loharPath } from "./lohar.ts";
 import { migrations } from "./migrations.ts";
 import { operations } from "./operations.ts";
-import { statusRoutes } from "./status-routes.ts";
+import { routes } from "./routes.ts";
 
 /** Everything that runs, not yet started. */
 export async function build(config: Config, log: Logger) {
@@ -120,39 +115,37 @@ export async function build(config: Config, log: Logger) {
     config,
   });
   const users = new Users(store);
+  const authFailures = new AuthFailures(events);
   const app = createApp({
     version: VERSION,
     log,
     authenticate: (key) => users.authenticate(key),
-    limits: new UserLimits(config.rateFactor),
+    shares: new Shares(LIMITS, config.rateFactor),
+    kindOf: (path) => (isProxied(path) ? "traffic" : "api"),
     onRequest: (method, status, ms) => metrics.request(method, status, ms),
     onAuthFailure: (address) => {
       metrics.authFailure();
-      events.record({ type: "auth.failed", meta: { ip: address } });
+      authFailures.add(address);
     },
     translate: (error) => (error instanceof GuestError ? guestErrorToApp(error) : null),
     operations,
-    routes: [
-      sandboxRoutes({ sandboxes }),
-      execStreamRoutes({ sandboxes }),
-      execRoutes({ sandboxes }),
-      filesRoutes({ sandboxes }),
-      proxyRoutes({ sandboxes }),
-      snapshotRoutes({ snapshots }),
-      userRoutes({ countSandboxes: (userId) => sandboxes.deps.rows.count(userId) }),
-      eventRoutes({
+    routes: routes({
+      sandboxes,
+      snapshots,
+      countSandboxes: (userId) => sandboxes.deps.rows.count(userId),
+      events: {
         events,
         metrics,
         sandboxId: (userId, ref) => sandboxes.registry.find(userId, ref)?.row.id,
-      }),
-      statusRoutes({
+      },
+      status: {
         metrics,
         sandboxes,
         version: VERSION,
         startedAt: Date.now(),
         countUsers: () => users.list().length,
-      }),
-    ],
+      },
+    }),
   });
   return {
     app,

@@ -27,7 +27,7 @@ export interface Config {
   logLevel: "debug" | "info" | "warn" | "error";
   /** Private destinations (CIDR) that sandboxes may reach; all others of 10/8, 172.16/12, 192.168/16 … are refused. */
   allowedPrivate: string[];
-  /** Multiplies every API rate limit; 0 = none. */
+  /** Multiplies the rate of calls of the API; 0 = none. */
   rateFactor: number;
   /** Prefix of namespaces, interfaces and tables; differs only where several daemons share a host (tests). */
   networkPrefix: string;

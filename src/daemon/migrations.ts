@@ -1,5 +1,6 @@
 /** Every table of the product; the server's local commands open the database with the same list. */
 import { eventMigrations } from "../events/event-log.ts";
+import { idempotencyMigrations } from "../sandboxes/idempotency.ts";
 import { sandboxMigrations } from "../sandboxes/migrations.ts";
 import { snapshotMigrations } from "../snapshots/rows.ts";
 import { userMigrations } from "../users/users.ts";
@@ -8,5 +9,6 @@ export const migrations = [
   ...userMigrations,
   ...eventMigrations,
   ...sandboxMigrations,
+  ...idempotencyMigrations,
   ...snapshotMigrations,
 ];

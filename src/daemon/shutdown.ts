@@ -15,8 +15,7 @@ export async function hostIsStopping(): Promise<boolean> {
 /** Puts every running sandbox to cold and on disk, longest idle first, until the deadline. Returns how many are left. */
 export async function freezeAll(service: SandboxService, deadlineMs: number, log: Logger): Promise<number> {
   const end = Date.now() + deadlineMs;
-  const queue = service.registry
-    .all()
+  const queue = [...service.registry.all()]
     .filter((actor) => actor.thermal !== "cold")
     .sort((a, b) => a.lastActivity - b.lastActivity);
   const worker = async () => {
@@ -32,5 +31,5 @@ export async function freezeAll(service: SandboxService, deadlineMs: number, log
     }
   };
   await Promise.all(Array.from({ length: 8 }, worker));
-  return service.registry.all().filter((actor) => actor.thermal !== "cold").length;
+  return [...service.registry.all()].filter((actor) => actor.thermal !== "cold").length;
 }

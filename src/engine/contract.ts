@@ -56,7 +56,7 @@ export function engineContract(name: string, bench: () => Bench): void {
       await vm.resume();
       await answers(spec);
       expect(vm.cpuMs()).toBeGreaterThan(0);
-      expect(vm.memory().rssBytes).toBeGreaterThan(10_000_000);
+      expect((await vm.memory()).rssBytes).toBeGreaterThan(10_000_000);
     });
 
     test("the VMM is jailed: user, capabilities, seccomp, root, namespace", async () => {

@@ -80,7 +80,7 @@ export interface Vm {
   /** CPU time of the VMM process so far, ms. 0 when gone. */
   cpuMs(): number;
   /** Resident memory of the VMM process, bytes (Rss and Pss from smaps_rollup). */
-  memory(): { rssBytes: number; pssBytes: number };
+  memory(): Promise<{ rssBytes: number; pssBytes: number }>;
 }
 
 export interface Engine {

@@ -1,12 +1,13 @@
 /** GET /events, /metrics. */
 import { Hono } from "hono";
+import { query } from "../http/decode.ts";
 import { encode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
-import { badRequest } from "../lib/errors.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import { mustBeAdmin } from "../users/operator.ts";
 import type { BhattiEvent, EventFilter, Events } from "./events.ts";
 import type { Metrics } from "./metrics.ts";
+import { eventQuery } from "./schemas.ts";
 
 export interface EventRouteDeps {
   events: Events;
@@ -21,16 +22,16 @@ export function eventRoutes(deps: EventRouteDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get("/events", (c) => {
     const user = c.get("user");
-    const sandbox = c.req.query("sandbox");
+    const asked = query(c, eventQuery);
+    if (asked.user !== undefined && asked.user !== user.id) mustBeAdmin(user);
     const filter: EventFilter = {
-      type: c.req.query("type"),
-      userId: user.admin ? c.req.query("user") : user.id,
-      sandboxId: sandbox ? (deps.sandboxId(user.id, sandbox) ?? sandbox) : undefined,
-      sinceId: whole(c.req.query("since"), "since"),
-      limit: whole(c.req.query("limit"), "limit"),
+      type: asked.type,
+      userId: user.admin ? asked.user : user.id,
+      sandboxId: asked.sandbox ? (deps.sandboxId(user.id, asked.sandbox) ?? asked.sandbox) : undefined,
+      sinceId: asked.since,
+      limit: asked.limit,
     };
-    if (!["true", "1"].includes(c.req.query("follow") ?? ""))
-      return reply(c, deps.events.list(filter).map(wire));
+    if (!asked.follow) return reply(c, deps.events.list(filter).map(wire));
     c.env?.server?.timeout(c.req.raw, 0);
     return follow(deps.events, filter, c.req.raw.signal);
   });
@@ -44,12 +45,6 @@ export function eventRoutes(deps: EventRouteDeps): Hono<AppEnv> {
   });
   app.all("/metrics", only("GET"));
   return app;
-}
-
-function whole(text: string | undefined, name: string): number | undefined {
-  if (text === undefined) return undefined;
-  if (!/^\d{1,15}$/.test(text)) throw badRequest(`${name} must be a whole number`);
-  return Number(text);
 }
 
 const wire = (event: BhattiEvent) => ({

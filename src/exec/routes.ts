@@ -1,8 +1,9 @@
-/** Exec in its three modes: spec/http-api §8. */
+/** Exec in its three modes: buffered, NDJSON, detached. */
 import { type Context, Hono } from "hono";
 import { guestErrorToApp } from "../guest/errors.ts";
 import { type ExecRequest, GuestError } from "../guest/guest.ts";
-import { decode, encode, reply } from "../http/json.ts";
+import { decode } from "../http/decode.ts";
+import { encode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
 import { hex } from "../lib/ids.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
@@ -49,11 +50,20 @@ async function detached(
 async function buffered(c: Context<AppEnv>, lease: GuestLease, request: ExecRequest): Promise<Response> {
   const output = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
   let left = OUTPUT_CAP;
-  let cut = false;
+  let cut = "";
+  const place = c.get("place");
   const keep = (to: Uint8Array[]) => (chunk: Uint8Array) => {
-    if (chunk.length > left) cut = true;
-    if (left > 0) to.push(chunk.subarray(0, left));
-    left -= Math.min(left, chunk.length);
+    const part = chunk.subarray(0, left);
+    if (part.length < chunk.length) cut ||= "[output truncated at 10MB]";
+    if (part.length === 0) return;
+    if (!place.take(part.length)) {
+      left = 0;
+      cut ||=
+        "[output truncated: the output of your running commands fills your share of the server's memory]";
+      return;
+    }
+    to.push(part);
+    left -= part.length;
   };
   const text = (chunks: Uint8Array[]) => new TextDecoder().decode(Buffer.concat(chunks));
   try {
@@ -64,7 +74,7 @@ async function buffered(c: Context<AppEnv>, lease: GuestLease, request: ExecRequ
     );
     let stderr = text(output.stderr);
     if (result.timedOut) stderr += `\n[command timed out after ${request.timeoutMs! / 1000}s]`;
-    if (cut) stderr += "\n[output truncated at 10MB]";
+    if (cut) stderr += `\n${cut}`;
     return reply(c, {
       exit_code: result.exitCode,
       stdout: text(output.stdout),

@@ -1,20 +1,42 @@
 import { expect, test } from "bun:test";
 import { StdinQueue } from "./stdin-queue.ts";
 
+const all = { take: () => true, give() {} };
+
 test("bytes come out in order, credit is told as they are taken, the end ends", async () => {
   const told: number[] = [];
-  const queue = new StdinQueue((taken) => told.push(taken));
+  const queue = new StdinQueue((taken) => told.push(taken), all);
   for (let i = 0; i < 8; i++) expect(queue.push(new Uint8Array(128 << 10).fill(i))).toBe(true);
   queue.end();
-  const all = await new Response(queue.stream).bytes();
-  expect(all.length).toBe(1 << 20);
-  expect([all[0], all[all.length - 1]]).toEqual([0, 7]);
+  const got = await new Response(queue.stream).bytes();
+  expect(got.length).toBe(1 << 20);
+  expect([got[0], got[got.length - 1]]).toEqual([0, 7]);
   expect(told).toEqual([1, 2, 3, 4].map((n) => n * (256 << 10)));
 });
 
 test("a sender that ignores the credit is refused before memory is", () => {
-  const queue = new StdinQueue(() => {});
+  const queue = new StdinQueue(() => {}, all);
   let pushed = 0;
   while (queue.push(new Uint8Array(1 << 20)) && pushed < 100) pushed++;
   expect(pushed).toBe(16);
+});
+
+test("what waits counts in the owner's share, and only while it waits", async () => {
+  let held = 0;
+  const share = {
+    take: (bytes: number) => {
+      const ok = held + bytes <= 300 << 10;
+      if (ok) held += bytes;
+      return ok;
+    },
+    give: (bytes: number) => {
+      held -= bytes;
+    },
+  };
+  const queue = new StdinQueue(() => {}, share);
+  expect(queue.push(new Uint8Array(200 << 10))).toBe(true);
+  expect(queue.push(new Uint8Array(200 << 10))).toBe(false);
+  await queue.stream.getReader().read();
+  expect(held).toBe(0);
+  expect(queue.push(new Uint8Array(200 << 10))).toBe(true);
 });

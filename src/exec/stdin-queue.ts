@@ -14,8 +14,11 @@ export class StdinQueue {
   private ended = false;
   private wake: (() => void) | null = null;
 
-  /** `tell` gets the number of bytes taken so far. */
-  constructor(private readonly tell: (taken: number) => void) {
+  /** `tell` gets the number of bytes taken so far; `share` is what the owner may hold in memory. */
+  constructor(
+    private readonly tell: (taken: number) => void,
+    private readonly share: { take(bytes: number): boolean; give(bytes: number): void },
+  ) {
     this.stream = new ReadableStream<Uint8Array>(
       {
         pull: async (controller) => {
@@ -27,6 +30,7 @@ export class StdinQueue {
           const chunk = this.chunks.shift();
           if (!chunk) return controller.close();
           this.waiting -= chunk.length;
+          this.share.give(chunk.length);
           this.taken += chunk.length;
           if (this.taken - this.told >= STEP) {
             this.told = this.taken;
@@ -43,7 +47,7 @@ export class StdinQueue {
   /** False when the bound is passed: the sender ignores the credit. */
   push(chunk: Uint8Array): boolean {
     if (this.ended) return true;
-    if (this.waiting + chunk.length > MAX_WAITING) return false;
+    if (this.waiting + chunk.length > MAX_WAITING || !this.share.take(chunk.length)) return false;
     this.chunks.push(chunk);
     this.waiting += chunk.length;
     this.notify();

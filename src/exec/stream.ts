@@ -5,6 +5,8 @@
 import { Hono } from "hono";
 import { guestErrorToApp } from "../guest/errors.ts";
 import { GuestError } from "../guest/guest.ts";
+import { check, MAX_BODY } from "../http/decode.ts";
+import type { Place } from "../http/shares.ts";
 import { AppError } from "../lib/errors.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
@@ -22,6 +24,7 @@ export interface StreamData {
   guestSignal: ((signal: string) => void) | null;
   started: boolean;
   drained: (() => void) | null;
+  place: Place;
 }
 
 type Socket = Bun.ServerWebSocket<StreamData>;
@@ -42,17 +45,21 @@ export function execStreamRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<
       guestSignal: null,
       started: false,
       drained: null,
+      place: c.get("place"),
     };
     const server = c.env.server as unknown as Bun.Server<StreamData>;
     if (!server.upgrade(c.req.raw, { data }))
       throw new AppError("bad_request", "a WebSocket handshake is expected");
+    // The request lasts as long as the socket.
+    data.place.keep();
     return new Response(null, { status: 101 });
   });
   return app;
 }
 
 export const streamSockets: Bun.WebSocketHandler<StreamData> = {
-  maxPayloadLength: 1 << 20,
+  // A little more than what is taken: a request that is too large gets an answer, not a cut connection.
+  maxPayloadLength: 2 << 20,
   backpressureLimit: 16 << 20,
   idleTimeout: 0,
   sendPings: true,
@@ -70,10 +77,18 @@ export const streamSockets: Bun.WebSocketHandler<StreamData> = {
   close(socket) {
     socket.data.abort.abort();
     socket.data.drained?.();
+    socket.data.place.release();
   },
 };
 
 function control(socket: Socket, message: string): void {
+  if (message.length > MAX_BODY)
+    return fail(
+      socket,
+      "too_large",
+      `the request is larger than ${MAX_BODY} bytes`,
+      "send data on stdin or as a file, not as arguments",
+    );
   let value: { type?: string; signal?: string };
   try {
     value = JSON.parse(message);
@@ -89,21 +104,22 @@ function control(socket: Socket, message: string): void {
   }
 }
 
-function fail(socket: Socket, code: string, message: string): void {
-  socket.send(JSON.stringify({ type: "error", code, data: message }));
+function fail(socket: Socket, code: string, message: string, remedy?: string): void {
+  socket.send(JSON.stringify({ type: "error", code, data: message, remedy }));
   socket.close(1000);
 }
 
 async function run(socket: Socket, first: unknown): Promise<void> {
   const { data } = socket;
-  const parsed = execSchema.safeParse(first);
-  if (!parsed.success) return fail(socket, "bad_request", parsed.error.issues[0]?.message ?? "wrong shape");
   let release = () => {};
   try {
-    const request = toExec(parsed.data);
+    const request = toExec(check(execSchema, first));
     const lease = await data.sandboxes.lease(data.user, data.ref, "exec", data.abort.signal);
     release = lease.release;
-    data.stdin = new StdinQueue((bytes) => socket.send(JSON.stringify({ type: "stdin_taken", bytes })));
+    data.stdin = new StdinQueue(
+      (bytes) => socket.send(JSON.stringify({ type: "stdin_taken", bytes })),
+      data.place,
+    );
     request.stdin = data.stdin.stream;
     socket.send('{"type":"ready"}');
     const output = (kind: number) => (chunk: Uint8Array) => {
@@ -136,7 +152,7 @@ async function run(socket: Socket, first: unknown): Promise<void> {
       return;
     }
     const known = error instanceof GuestError ? guestErrorToApp(error) : error;
-    if (known instanceof AppError) fail(socket, known.code, known.message);
+    if (known instanceof AppError) fail(socket, known.code, known.message, known.remedy);
     else fail(socket, "internal", "the command could not be run");
   } finally {
     release();

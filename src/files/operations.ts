@@ -1,12 +1,20 @@
 /** What the routes of this folder do, for the OpenAPI document. */
 import type { Operation } from "../http/openapi.ts";
+import { readQuery, statQuery, writeQuery } from "./schemas.ts";
 
 export const fileOperations: Operation[] = [
   {
     method: "get",
     path: "/sandboxes/{sandbox}/files",
-    summary: "Read (path, offset, limit, max_bytes) or list (ls=true)",
+    summary: "Read, whole or a range of lines or bytes, or list a directory (ls=true)",
+    query: readQuery,
   },
-  { method: "head", path: "/sandboxes/{sandbox}/files", summary: "Stat" },
-  { method: "put", path: "/sandboxes/{sandbox}/files", summary: "Write atomically (path, mode)" },
+  { method: "head", path: "/sandboxes/{sandbox}/files", summary: "Stat", query: statQuery },
+  {
+    method: "put",
+    path: "/sandboxes/{sandbox}/files",
+    summary: "Write atomically",
+    query: writeQuery,
+    body: "raw",
+  },
 ];

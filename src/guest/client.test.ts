@@ -94,6 +94,42 @@ describe("with the real agent", () => {
     await expect(client({ port: 1 }).ready(300)).rejects.toMatchObject({ code: "lost" });
   });
 
+  test("tunnels and downloads wait for the agent's limit, and leave room for commands", async () => {
+    const guest = client();
+    const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    writeFileSync(`${dir}/some`, "x".repeat(100_000));
+    const open: (() => void)[] = [];
+    let failed = 0;
+    const one = async (i: number) => {
+      try {
+        if (i % 2 === 0) {
+          const tunnel = await guest.forward(server.port);
+          open.push(() => tunnel.close());
+        } else {
+          const { body } = await guest.readFile(`${dir}/some`, {});
+          open.push(() => void body.cancel());
+        }
+      } catch {
+        failed++;
+      }
+    };
+    // More than the agent takes (512): it would refuse those above.
+    const all = Array.from({ length: 560 }, (_, i) => one(i));
+    for (let i = 0; i < 500 && open.length < 300; i++) await Bun.sleep(10);
+    await Bun.sleep(100);
+    expect([open.length, failed]).toEqual([300, 0]);
+    const uid = process.getuid!();
+    expect(await guest.exec({ argv: ["true"], uid }, collect().sink)).toMatchObject({ exitCode: 0 });
+    const end = setInterval(() => {
+      for (const close of open.splice(0)) close();
+    }, 5);
+    await Promise.all(all);
+    clearInterval(end);
+    for (const close of open) close();
+    expect(failed).toBe(0);
+    server.stop(true);
+  }, 30_000);
+
   test("tunnels carry bytes both ways and half-closes", async () => {
     const echo = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: (s, d) => void s.write(d) } });
     const tunnel = await client().forward(echo.port);

@@ -1,6 +1,7 @@
 /** The Guest interface over pooled connections. */
 import { randomBytes } from "node:crypto";
 import { orAbort } from "../lib/abort.ts";
+import { releasing } from "../lib/releasing.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { Connection, protocolError } from "./connection.ts";
 import { execute, executeDetached } from "./exec.ts";
@@ -11,8 +12,11 @@ import { openTunnel } from "./tunnel.ts";
 
 /** Idle connections kept for the next request. */
 const MAX_IDLE = 4;
-/** Connections at a time, below the agent's own limit; further requests wait for one. */
+/** Connections at a time, below the agent's own limit of 512; further requests wait for one. What keeps the machine alive
+ *  (configure, activity, freeze) waits for nobody. */
 const MAX_OPEN = 400;
+/** Of them, connections that last as long as somebody reads or talks: downloads and tunnels leave room for commands. */
+const MAX_STREAMS = 300;
 const CONNECT_MS = 10_000;
 
 export interface GuestTarget {
@@ -29,6 +33,7 @@ export function createGuestClient(target: GuestTarget): Guest & { setToken(token
 export class GuestClient implements Guest {
   private idle: Connection[] = [];
   private readonly places = new Semaphore(MAX_OPEN);
+  private readonly streams = new Semaphore(MAX_STREAMS);
 
   constructor(private readonly target: GuestTarget) {}
 
@@ -89,16 +94,18 @@ export class GuestClient implements Guest {
     this.use((c) => writeFileTo(c, path, body, options), signal);
 
   async readFile(...[path, options, signal]: Parameters<Guest["readFile"]>) {
-    const connection = await this.take();
+    const { connection, release } = await this.stream(signal);
     const stop = () => connection.close();
     signal?.addEventListener("abort", stop, { once: true });
-    try {
-      return await readFileFrom(connection, path, options, () => {
-        signal?.removeEventListener("abort", stop);
-        this.keep(connection);
-      });
-    } catch (error) {
+    const end = () => {
       signal?.removeEventListener("abort", stop);
+      release();
+    };
+    try {
+      const file = await readFileFrom(connection, path, options, () => this.keep(connection));
+      return { ...file, body: releasing(file.body, end) };
+    } catch (error) {
+      end();
       if (connection.open && error instanceof GuestError) this.keep(connection);
       else connection.close();
       throw error;
@@ -121,7 +128,7 @@ export class GuestClient implements Guest {
   }
 
   async ports(): Promise<{ port: number; address: string }[]> {
-    const { ports } = await this.simple("ports");
+    const { ports } = await this.places.with(() => this.simple("ports"));
     if (!Array.isArray(ports)) throw protocolError();
     return ports
       .slice(0, 4096)
@@ -147,8 +154,34 @@ export class GuestClient implements Guest {
   }
 
   async forward(port: number, signal?: AbortSignal) {
-    const connection = await this.take();
-    return openTunnel(connection, port, signal);
+    const { connection, release } = await this.stream(signal);
+    try {
+      const tunnel = await openTunnel(connection, port, signal);
+      void connection.closed.then(release);
+      return tunnel;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** A connection for longer. `release` gives its place back (idempotent). */
+  private async stream(signal?: AbortSignal): Promise<{ connection: Connection; release: () => void }> {
+    const first = await this.streams.acquire(signal);
+    const second = await this.places.acquire(signal).catch((error) => {
+      first();
+      throw error;
+    });
+    const release = () => {
+      second();
+      first();
+    };
+    try {
+      return { connection: await orAbort(this.take(), signal), release };
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   private simple(
@@ -156,7 +189,7 @@ export class GuestClient implements Guest {
     members: Record<string, unknown> = {},
     signal?: AbortSignal,
   ): Promise<Record<string, unknown>> {
-    return this.use(async (connection) => {
+    return this.useOne(async (connection) => {
       await connection.request(op, members);
       return connection.result();
     }, signal);
@@ -164,7 +197,7 @@ export class GuestClient implements Guest {
 
   /** Runs one request on a pooled or new connection. */
   private use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.places.with(() => this.useOne(work, signal));
+    return this.places.with(() => this.useOne(work, signal), signal);
   }
 
   private async useOne<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {

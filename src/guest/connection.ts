@@ -79,6 +79,16 @@ export class Connection {
     }
   }
 
+  /** Resolves when the connection has ended, for whatever reason. */
+  readonly closed: Promise<void>;
+  private ended!: () => void;
+
+  private constructor() {
+    this.closed = new Promise((resolve) => {
+      this.ended = resolve;
+    });
+  }
+
   get open(): boolean {
     return this.failure === null;
   }
@@ -191,6 +201,7 @@ export class Connection {
     this.failure = error;
     if (this.stall) clearTimeout(this.stall);
     this.socket?.terminate();
+    this.ended();
     const waiting = this.waiting;
     this.waiting = null;
     waiting?.reject(error);

@@ -1,6 +1,8 @@
+import type { Place } from "./shares.ts";
+
 /** What the pipeline puts on every request's context. `U` is whoever the key belongs to: plumbing only needs an id. */
 export interface HttpEnv<U extends Caller> {
-  Variables: { user: U; requestId: string };
+  Variables: { user: U; requestId: string; place: Place };
   Bindings: { server: import("bun").Server<unknown> };
 }
 

@@ -12,7 +12,10 @@ export interface Operation {
   method: "get" | "post" | "put" | "patch" | "delete" | "head";
   path: string;
   summary: string;
-  body?: z.ZodType;
+  query?: z.ZodObject;
+  headers?: z.ZodObject;
+  /** JSON; `raw` where the body is bytes. */
+  body?: z.ZodType | "raw";
   result?: z.ZodType;
   status?: number;
 }
@@ -25,18 +28,34 @@ const HEALTH: Operation = {
 };
 
 export function openApiDocument(version: string, operations: Operation[]): unknown {
-  const json = (schema: z.ZodType) => ({
-    "application/json": { schema: z.toJSONSchema(schema, { io: "input", unrepresentable: "any" }) },
-  });
+  const schemaOf = (schema: z.ZodType) => z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+  const json = (schema: z.ZodType) => ({ "application/json": { schema: schemaOf(schema) } });
+  const bytes = { "application/octet-stream": { schema: { type: "string", format: "binary" } } };
+  const parameters = (where: "query" | "header", schema: z.ZodObject | undefined) => {
+    const { properties = {}, required = [] } = schema ? (schemaOf(schema) as ObjectSchema) : {};
+    return Object.entries(properties).map(([name, member]) => ({
+      name,
+      in: where,
+      required: required.includes(name),
+      schema: member,
+    }));
+  };
   const paths: Record<string, Record<string, unknown>> = {};
-  for (const { method, path, summary, body, result, status = 200 } of [HEALTH, ...operations]) {
+  for (const { method, path, summary, query, headers, body, result, status = 200 } of [
+    HEALTH,
+    ...operations,
+  ]) {
     const names = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!);
     paths[path] ??= {};
     paths[path][method] = {
       summary,
       security: path === "/health" ? [] : [{ key: [] }],
-      parameters: names.map((name) => ({ name, in: "path", required: true, schema: { type: "string" } })),
-      ...(body ? { requestBody: { content: json(body) } } : {}),
+      parameters: [
+        ...names.map((name) => ({ name, in: "path", required: true, schema: { type: "string" } })),
+        ...parameters("query", query),
+        ...parameters("header", headers),
+      ],
+      ...(body ? { requestBody: { content: body === "raw" ? bytes : json(body) } } : {}),
       responses: {
         [status]: { description: "success", ...(result ? { content: json(result) } : {}) },
         default: { description: "error", content: json(error) },
@@ -50,4 +69,9 @@ export function openApiDocument(version: string, operations: Operation[]): unkno
     components: { securitySchemes: { key: { type: "http", scheme: "bearer" } } },
     paths,
   };
+}
+
+interface ObjectSchema {
+  properties?: Record<string, unknown>;
+  required?: string[];
 }

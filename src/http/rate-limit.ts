@@ -1,12 +1,11 @@
-/** Token buckets per user and class (spec/http-api §5), and a brake on guessing keys per address. */
-import { AppError } from "../lib/errors.ts";
+/** Token buckets by key, least recently used ones forgotten. */
 
 export interface Rate {
   burst: number;
   perSecond: number;
 }
 
-/** Least recently used buckets are forgotten beyond this many. */
+/** Buckets that are remembered. */
 const MAX_TRACKED = 10_000;
 
 export class RateLimiter {
@@ -32,42 +31,5 @@ export class RateLimiter {
     this.buckets.set(key, bucket);
     if (this.buckets.size > MAX_TRACKED) this.buckets.delete(this.buckets.keys().next().value!);
     return ok ? 0 : (1 - bucket.tokens) / this.rate.perSecond;
-  }
-}
-
-export type RateClass = "create" | "exec" | "read";
-
-const RATES: Record<RateClass, Rate> = {
-  create: { burst: 10, perSecond: 0.5 },
-  exec: { burst: 30, perSecond: 10 },
-  read: { burst: 60, perSecond: 20 },
-};
-
-/** By the route, not by a substring that a name could contain. */
-export function classOf(method: string, path: string): RateClass {
-  if (method === "POST" && path === "/sandboxes") return "create";
-  const action = path.match(/^\/sandboxes\/[^/]+\/([^/]+)/)?.[1];
-  if (method === "POST" && action === "exec") return "exec";
-  if (method === "PUT" && action === "files") return "exec";
-  if (action === "ws" || /^\/sandboxes\/[^/]+\/exec\/(ws|stream)$/.test(path)) return "exec";
-  return "read";
-}
-
-/** One limiter per class. `factor` multiplies every rate (operators, benchmarks); 0 switches limits off. */
-export class UserLimits {
-  private readonly limiters: Record<RateClass, RateLimiter>;
-
-  constructor(private readonly factor = 1) {
-    const of = (name: RateClass) =>
-      new RateLimiter({ burst: RATES[name].burst * factor, perSecond: RATES[name].perSecond * factor });
-    this.limiters = { create: of("create"), exec: of("exec"), read: of("read") };
-  }
-
-  /** Throws rate_limited. */
-  check(userId: string, method: string, path: string): void {
-    if (this.factor === 0) return;
-    const wait = this.limiters[classOf(method, path)].take(userId);
-    if (wait > 0)
-      throw new AppError("rate_limited", "rate limit exceeded", { retryAfter: Math.max(1, Math.ceil(wait)) });
   }
 }

@@ -1,12 +1,14 @@
-/** The HTTP pipeline: version headers, health, authentication, limits, request ids, errors, access log. spec/http-api §2. */
-import { Hono } from "hono";
+/** The HTTP pipeline: version headers, health, authentication, limits, request ids, errors, access log. docs/http-api.md */
+import { type Context, Hono } from "hono";
 import type { Logger } from "pino";
 import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
+import { releasing } from "../lib/releasing.ts";
 import type { Caller, HttpEnv } from "./env.ts";
 import { encode } from "./json.ts";
 import { type Operation, openApiDocument } from "./openapi.ts";
-import { RateLimiter, type UserLimits } from "./rate-limit.ts";
+import { RateLimiter } from "./rate-limit.ts";
+import type { Kind, Place, Shares } from "./shares.ts";
 
 export interface HttpDeps<U extends Caller> {
   version: string;
@@ -17,13 +19,20 @@ export interface HttpDeps<U extends Caller> {
   operations: Operation[];
   /** Errors of layers below as wire errors; null for what it does not know. */
   translate(error: unknown): AppError | null;
-  limits: UserLimits;
+  shares: Shares;
+  /** What a request is: a call of the API, or traffic that is passed through to a sandbox. */
+  kindOf(path: string): Kind;
   onRequest(route: string, status: number, ms: number): void;
+  /** A wrong key. Not told about those that the brake refused: a flood of guesses writes nothing. */
   onAuthFailure(address: string): void;
 }
 
 /** Wrong keys from one address: ten at once, then one every two seconds. */
 const AUTH_FAILURES = { burst: 10, perSecond: 0.5 };
+const KEY_REMEDY =
+  "send 'Authorization: Bearer <API key>'; the server's operator makes keys with 'bhatti user create'";
+/** Retry-After of a 429 that names no time: a quota, which only its owner can free. Seconds. */
+const QUOTA_RETRY_S = 60;
 
 export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>> {
   const app = new Hono<HttpEnv<U>>({ strict: true });
@@ -40,7 +49,8 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
     c.header("x-request-id", requestId);
     const ms = performance.now() - at;
     deps.onRequest(c.req.method, c.res.status, ms);
-    if (c.req.path === "/health" || c.res.status === 401 || c.res.status === 429) return;
+    // Who has no key, or asks too often, writes no line each.
+    if (!c.get("user") || c.res.status === 429) return;
     const sandbox = c.req.path.match(/^\/sandboxes\/([^/]+)/)?.[1];
     deps.log.info(
       {
@@ -60,26 +70,56 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
   app.get("/openapi.json", () => new Response(document, { headers: { "content-type": "application/json" } }));
 
   app.use(async (c, next) => {
-    const header = c.req.header("authorization") ?? "";
-    const key = header.startsWith("Bearer ") ? header.slice(7) : "";
-    if (!key) throw new AppError("unauthorized", "authorization required");
+    const key = /^bearer +(\S+) *$/i.exec(c.req.header("authorization") ?? "")?.[1];
+    if (!key) throw new AppError("unauthorized", "authorization required", { remedy: KEY_REMEDY });
     const user = deps.authenticate(key);
     if (!user) {
       const address = c.env?.server?.requestIP(c.req.raw)?.address ?? "";
-      deps.onAuthFailure(address);
       const wait = guesses.take(address);
       if (wait > 0)
-        throw new AppError("rate_limited", "too many wrong keys", { retryAfter: Math.ceil(wait) });
-      throw new AppError("unauthorized", "invalid api key");
+        throw new AppError("rate_limited", "too many wrong keys from your address", {
+          retryAfter: Math.ceil(wait),
+          remedy: KEY_REMEDY,
+        });
+      deps.onAuthFailure(address);
+      throw new AppError("unauthorized", "invalid api key", { remedy: KEY_REMEDY });
     }
     c.set("user", user);
     if (/%00|\0/.test(c.req.raw.url)) throw new AppError("bad_request", "the path contains NUL");
-    deps.limits.check(user.id, c.req.method, c.req.path);
-    await next();
+    const kind = deps.kindOf(c.req.path);
+    const place = deps.shares.enter(user.id, kind);
+    c.set("place", place);
+    try {
+      await next();
+    } finally {
+      leave(c, place, kind);
+    }
   });
   for (const routes of deps.routes) app.route("/", routes);
-  app.notFound(() => text({ error: "not found", code: "not_found" }, 404));
+  app.notFound((c) =>
+    text(
+      {
+        error: `there is no ${c.req.method} ${c.req.path} here`,
+        code: "not_found",
+        remedy: "see /openapi.json",
+      },
+      404,
+    ),
+  );
   return app;
+}
+
+/** A request ends with the last byte of its answer. JSON answers of the API are complete when the handler returns. */
+function leave(c: Context, place: Place, kind: Kind): void {
+  if (place.kept) return;
+  const { body, headers } = c.res;
+  const whole = kind === "api" && headers.get("content-type") === "application/json";
+  if (!body || whole) place.release();
+  else
+    c.res = new Response(
+      releasing(body, () => place.release()),
+      c.res,
+    );
 }
 
 function text(value: unknown, status = 200): Response {
@@ -104,7 +144,8 @@ export function respond(error: unknown, requestId: string, log: Logger): Respons
     ...(known.status >= 500 ? { request_id: requestId } : {}),
   };
   const response = text(body, known.status);
-  if (known.retryAfter) response.headers.set("retry-after", String(Math.max(1, Math.ceil(known.retryAfter))));
+  const retryAfter = known.retryAfter ?? (known.status === 429 ? QUOTA_RETRY_S : undefined);
+  if (retryAfter) response.headers.set("retry-after", String(Math.max(1, Math.ceil(retryAfter))));
   return response;
 }
 

@@ -22,7 +22,11 @@ export function createImages(dataDir: string): ImageSource & { list(): Promise<I
   return {
     async resolve(name) {
       const path = `${dir}/${name}.ext4`;
-      if (!NAME.test(name) || !existsSync(path)) throw notFound(`image "${name}" not found`);
+      if (!NAME.test(name) || !existsSync(path))
+        throw notFound(
+          `image "${name}" not found`,
+          "the server's operator builds images: bhatti host image; leave image out for minimal",
+        );
       const damaged = (why: string) =>
         new AppError("unavailable", `image "${name}" is damaged: ${why}`, {
           remedy: `build it again on the server: bhatti host image ${name}`,

@@ -66,7 +66,8 @@ export class AppError extends Error {
   readonly retryAfter: number | undefined;
 }
 
-export const notFound = (what = "not found") => new AppError("not_found", what);
+/** `message` says what was not found, by its name. */
+export const notFound = (message: string, remedy?: string) => new AppError("not_found", message, { remedy });
 export const badRequest = (message: string, remedy?: string) =>
   new AppError("bad_request", message, { remedy });
 export const conflict = (message: string, remedy?: string) => new AppError("conflict", message, { remedy });

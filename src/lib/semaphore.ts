@@ -1,22 +1,49 @@
 /** At most `limit` holders at a time; others wait in order. */
 export class Semaphore {
   private free: number;
-  private readonly waiting: (() => void)[] = [];
+  private waiting: (() => void)[] = [];
 
   constructor(limit: number) {
     this.free = limit;
   }
 
-  /** Runs `work` with one place held. */
-  async with<T>(work: () => Promise<T>): Promise<T> {
+  /** Waits for a place; the answer gives it back (idempotent). Throws the signal's reason when it fires first. */
+  async acquire(signal?: AbortSignal): Promise<() => void> {
+    signal?.throwIfAborted();
     if (this.free > 0) this.free--;
-    else await new Promise<void>((resolve) => this.waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
+    else await this.turn(signal);
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
       const next = this.waiting.shift();
       if (next) next();
       else this.free++;
+    };
+  }
+
+  /** Runs `work` with one place held. */
+  async with<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const release = await this.acquire(signal);
+    try {
+      return await work();
+    } finally {
+      release();
     }
+  }
+
+  private turn(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const go = () => {
+        signal?.removeEventListener("abort", leave);
+        resolve();
+      };
+      const leave = () => {
+        this.waiting = this.waiting.filter((other) => other !== go);
+        reject(signal!.reason);
+      };
+      signal?.addEventListener("abort", leave, { once: true });
+      this.waiting.push(go);
+    });
   }
 }

@@ -1,4 +1,4 @@
-/** Ports and the authenticated reverse proxy: spec/http-api §11. */
+/** Ports and the authenticated reverse proxy. */
 import { type Context, Hono } from "hono";
 import { reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
@@ -8,6 +8,9 @@ import { signalOf } from "../sandboxes/request-lease.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import { parseResponse, serializeRequest } from "./http-tunnel.ts";
+
+/** Requests that are passed through to a sandbox: not calls of the API, whatever their number. */
+export const isProxied = (path: string): boolean => /^\/sandboxes\/[^/]+\/proxy\//.test(path);
 
 export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv> {
   const app = new Hono<AppEnv>();

@@ -5,10 +5,11 @@
 
 import type { Vm, VmExit } from "../engine/engine.ts";
 import { orAbort } from "../lib/abort.ts";
-import { AppError, badRequest, notFound } from "../lib/errors.ts";
+import { AppError, badRequest } from "../lib/errors.ts";
 import type { Reservation } from "../storage/storage.ts";
 import type { GuestHandle, SandboxDeps } from "./deps.ts";
 import { IdleTimer } from "./idle.ts";
+import { sandboxNotFound } from "./not-found.ts";
 import type { SandboxRow } from "./rows.ts";
 import type { GuestLease, Thermal } from "./service.ts";
 
@@ -180,7 +181,7 @@ export class Actor {
     this.gone = true;
     this.leaving++;
     this.idle.clear();
-    for (const lease of this.held) lease.revoke.abort(notFound());
+    for (const lease of this.held) lease.revoke.abort(sandboxNotFound(this.row.name));
     return this.run(work);
   }
 
@@ -266,6 +267,6 @@ export class Actor {
   }
 
   private assertPresent(): void {
-    if (this.gone) throw notFound();
+    if (this.gone) throw sandboxNotFound(this.row.name);
   }
 }

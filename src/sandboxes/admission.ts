@@ -8,8 +8,17 @@ import type { SandboxDeps } from "./deps.ts";
 import type { SandboxRow } from "./rows.ts";
 import { newMachineId } from "./transitions/create.ts";
 
-/** Throws limit_reached (429) or bad_request (caps). Releases the network plan when the row cannot be written. */
-export function admit(deps: SandboxDeps, user: User, want: Admitted, waiting?: WaitingVm | null): SandboxRow {
+/**
+ * Throws limit_reached (429) or bad_request (caps). Releases the network plan when the row cannot be written.
+ * `also` runs in the transaction that writes the row.
+ */
+export function admit(
+  deps: SandboxDeps,
+  user: User,
+  want: Admitted,
+  waiting?: WaitingVm | null,
+  also?: (row: SandboxRow) => void,
+): SandboxRow {
   checkCaps(user, want);
   const owner = { userId: user.id, subnetIndex: user.subnetIndex };
   const net = deps.network.plan(owner, waiting?.slot);
@@ -68,6 +77,7 @@ export function admit(deps: SandboxDeps, user: User, want: Admitted, waiting?: W
       }
       deps.rows.insert(row);
       deps.rows.begin(row.id, "create", "admitted");
+      also?.(row);
     });
   } catch (error) {
     void deps.network.release(owner, net).catch((err) => deps.log.warn({ err }, "release of a plan failed"));

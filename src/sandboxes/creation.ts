@@ -9,9 +9,11 @@ import { Actor } from "./actor.ts";
 import { admit } from "./admission.ts";
 import type { Admitted } from "./copies.ts";
 import type { SandboxDeps } from "./deps.ts";
-import { type Registry, visible } from "./registry.ts";
+import { differences } from "./differences.ts";
+import { fingerprintOf, IdempotencyKeys } from "./idempotency.ts";
+import type { Registry } from "./registry.ts";
 import type { SandboxRow } from "./rows.ts";
-import type { CreateInput, SandboxView } from "./service.ts";
+import type { Created, CreateInput, CreateOptions, SandboxView } from "./service.ts";
 import { create } from "./transitions/create.ts";
 import { destroy } from "./transitions/destroy.ts";
 import { transitions } from "./transitions/transitions.ts";
@@ -23,18 +25,48 @@ const DEFAULT_MEMORY_MB = 1024;
 export class Creation {
   /** Creates in flight by owner and name: the second caller of a name waits for the first. */
   private readonly creating = new Map<string, Promise<Actor>>();
+  /** Creates in flight by owner and Idempotency-Key. */
+  private readonly keyed = new Map<string, Promise<unknown>>();
+  private readonly keys: IdempotencyKeys;
 
   /** `discard`: destroys a sandbox whose caller has left. */
   constructor(
     private readonly deps: SandboxDeps,
     private readonly registry: Registry,
     private readonly discard: (actor: Actor, reason: string) => Promise<void>,
-  ) {}
+  ) {
+    this.keys = new IdempotencyKeys(deps.rows.store);
+  }
 
-  async create(user: User, input: CreateInput, signal?: AbortSignal) {
+  async create(user: User, input: CreateInput, options: CreateOptions = {}): Promise<Created> {
+    const key = options.idempotencyKey;
+    if (key === undefined) return this.make(user, input, options.signal);
+    const flight = `${user.id}/${key}`;
+    while (this.keyed.has(flight)) await this.keyed.get(flight)!.catch(() => {});
+    const request = fingerprintOf(input);
+    const found = this.keys.find(user.id, key, request, (id) => this.registry.find(user.id, id) !== null);
+    if (found) return existingOne(this.registry.get(user.id, found), input);
+    // A caller that left may come back with its key: what it asked for is made to the end.
+    const made = this.make(user, input, undefined, (row) =>
+      this.keys.remember(user.id, key, request, row.id, false),
+    ).then((created) => {
+      if (created.existing) this.keys.remember(user.id, key, request, created.sandbox.id, true);
+      else this.keys.made(user.id, key);
+      return created;
+    });
+    this.keyed.set(flight, made);
+    return made.finally(() => this.keyed.delete(flight));
+  }
+
+  private async make(
+    user: User,
+    input: CreateInput,
+    signal?: AbortSignal,
+    admitted?: (row: SandboxRow) => void,
+  ): Promise<Created> {
     const { deps } = this;
-    const existing = input.name ? this.byName(user, input.name) : undefined;
-    if (existing) return { sandbox: view(existing), existing: true, timings: {} };
+    const existing = input.name ? this.registry.byName(user.id, input.name) : null;
+    if (existing) return existingOne(existing, input);
     const image = await deps.images.resolve(input.image ?? "minimal");
     const cpus = input.cpus ?? 1;
     const memoryMb = input.memory_mb ?? DEFAULT_MEMORY_MB;
@@ -76,7 +108,7 @@ export class Creation {
       const waiting = await deps.pool.take(shape);
       let row: SandboxRow;
       try {
-        row = admit(deps, user, want, waiting);
+        row = admit(deps, user, want, waiting, admitted);
       } catch (error) {
         if (waiting) void deps.pool.discard(waiting);
         throw error;
@@ -101,13 +133,13 @@ export class Creation {
         return attempt();
       }),
     ).finally(() => deps.pool.want(shape));
-    if (made.existing) return { sandbox: view(made.actor), existing: true, timings };
+    if (made.existing) return existingOne(made.actor, input);
     if (signal?.aborted) {
       await this.discard(made.actor, "caller left");
       throw signal.reason;
     }
     this.announce(made.actor, timings);
-    return { sandbox: view(made.actor), existing: false, timings };
+    return { sandbox: view(made.actor), existing: false, differs: [], timings };
   }
 
   /** A new sandbox from a snapshot's or fork's files. All-or-nothing like create. */
@@ -149,7 +181,7 @@ export class Creation {
       const actor = await inFlight.catch(() => null);
       if (actor) return { actor, existing: true };
     }
-    const present = name ? this.byName(user, name) : undefined;
+    const present = name ? this.registry.byName(user.id, name) : null;
     if (present) return { actor: present, existing: true };
     const promise = make();
     if (name) {
@@ -157,10 +189,6 @@ export class Creation {
       promise.finally(() => this.creating.delete(key)).catch(() => {});
     }
     return { actor: await promise, existing: false };
-  }
-
-  private byName(user: User, name: string): Actor | undefined {
-    return this.registry.all().find((a) => a.row.created_by === user.id && a.row.name === name && visible(a));
   }
 
   /** Registers an actor for an admitted row and runs `work`; on failure everything it took is given back. */
@@ -195,6 +223,13 @@ export class Creation {
     this.deps.events.record({ type: "sandbox.created", ...subject, meta });
   }
 }
+
+const existingOne = (actor: Actor, input: CreateInput): Created => ({
+  sandbox: view(actor),
+  existing: true,
+  differs: differences(input, actor.row),
+  timings: {},
+});
 
 function shapeOf(image: Image, cpus: number, memoryMb: number): TemplateShape {
   return {

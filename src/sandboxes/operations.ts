@@ -1,7 +1,15 @@
 /** What the routes of this folder do, for the OpenAPI document. */
 import { z } from "zod";
 import type { Operation } from "../http/openapi.ts";
-import { createSchema, patchSchema, startSchema, stopSchema } from "./schemas.ts";
+import {
+  createHeaders,
+  createSchema,
+  getQuery,
+  listQuery,
+  patchSchema,
+  startSchema,
+  stopSchema,
+} from "./schemas.ts";
 
 /** The wire object of a sandbox. */
 export const sandbox = z.object({
@@ -25,7 +33,8 @@ export const sandboxOperations: Operation[] = [
   {
     method: "post",
     path: "/sandboxes",
-    summary: "Create; idempotent by name",
+    summary: "Create; idempotent by name (200, `existing`, `differs`) and by Idempotency-Key",
+    headers: createHeaders,
     body: createSchema,
     result: sandbox,
     status: 201,
@@ -33,10 +42,17 @@ export const sandboxOperations: Operation[] = [
   {
     method: "get",
     path: "/sandboxes",
-    summary: "List, newest first; wakes nothing",
+    summary: "List, newest first; wakes nothing. label=key=value, repeated: all must match",
+    query: listQuery,
     result: z.array(sandbox),
   },
-  { method: "get", path: "/sandboxes/{sandbox}", summary: "Inspect; wakes nothing", result: sandbox },
+  {
+    method: "get",
+    path: "/sandboxes/{sandbox}",
+    summary: "Inspect; wakes nothing. detail adds figures of the host",
+    query: getQuery,
+    result: sandbox,
+  },
   {
     method: "patch",
     path: "/sandboxes/{sandbox}",

@@ -6,8 +6,13 @@ import type { SandboxRow } from "./rows.ts";
 import type { PatchInput } from "./service.ts";
 import { netOf, ownerOf } from "./vm-spec.ts";
 
-/** All changes of the row in one write; a failed wake does not undo them. */
-export async function patch(deps: SandboxDeps, actor: Actor, input: PatchInput): Promise<void> {
+/** All changes of the row in one write; a failed wake does not undo them. `renamed` is told the old name. */
+export async function patch(
+  deps: SandboxDeps,
+  actor: Actor,
+  input: PatchInput,
+  renamed: (before: string) => void,
+): Promise<void> {
   const { row } = actor;
   const change: Partial<SandboxRow> = {};
   const before = row.name;
@@ -27,6 +32,7 @@ export async function patch(deps: SandboxDeps, actor: Actor, input: PatchInput):
   if (input.warm_after_s !== undefined) change.warm_after_s = input.warm_after_s;
   if (input.cold_after_s !== undefined) change.cold_after_s = input.cold_after_s;
   deps.rows.update(row, change);
+  if (change.name) renamed(before);
   if (change.name) deps.network.setName(ownerOf(row), netOf(row), change.name);
   if (Object.keys(change).length > 0) {
     const meta = change.name

@@ -123,7 +123,7 @@ async function sweep(actor: Actor): Promise<void> {
 async function removeForeignDirectories(service: SandboxService): Promise<void> {
   const { deps, registry } = service;
   const root = `${deps.config.dataDir}/sandboxes`;
-  const known = new Set(registry.all().map((actor) => actor.row.engine_id));
+  const known = new Set([...registry.all()].map((actor) => actor.row.engine_id));
   for (const name of await readdir(root).catch(() => [])) {
     if (!known.has(name)) await rm(`${root}/${name}`, { recursive: true, force: true });
   }

@@ -6,10 +6,12 @@ import type { Admitted, Checkpoint, Copies, RollbackTarget } from "./copies.ts";
 import { Creation } from "./creation.ts";
 import type { SandboxDeps } from "./deps.ts";
 import { patch } from "./patch.ts";
-import { Registry } from "./registry.ts";
+import { Registry, visible } from "./registry.ts";
 import type { SandboxRow } from "./rows.ts";
 import type {
+  Created,
   CreateInput,
+  CreateOptions,
   GuestLease,
   PatchInput,
   SandboxDetail,
@@ -31,8 +33,8 @@ export class SandboxService implements Sandboxes, Copies {
     this.creation = new Creation(deps, this.registry, (actor, reason) => this.destroyActor(actor, reason));
   }
 
-  create(user: User, input: CreateInput, signal?: AbortSignal) {
-    return this.creation.create(user, input, signal);
+  create(user: User, input: CreateInput, options?: CreateOptions): Promise<Created> {
+    return this.creation.create(user, input, options);
   }
 
   /** A new sandbox from a snapshot's or fork's files. All-or-nothing like create. */
@@ -75,12 +77,15 @@ export class SandboxService implements Sandboxes, Copies {
 
   async inspect(user: User, ref: string): Promise<SandboxDetail> {
     const actor = this.registry.get(user.id, ref);
-    const disk = await this.deps.storage
-      .usage(actor.dir)
-      .catch(() => ({ allocatedBytes: 0, exclusiveBytes: null as number | null }));
+    const [disk, memory] = await Promise.all([
+      this.deps.storage
+        .usage(actor.dir)
+        .catch(() => ({ allocatedBytes: 0, exclusiveBytes: null as number | null })),
+      actor.vm?.memory(),
+    ]);
     return {
       ...view(actor),
-      memory_held_bytes: actor.vm?.memory().pssBytes ?? 0,
+      memory_held_bytes: memory?.pssBytes ?? 0,
       disk_used_bytes: disk.allocatedBytes,
       disk_exclusive_bytes: disk.exclusiveBytes,
       leases: actor.leases(),
@@ -89,18 +94,19 @@ export class SandboxService implements Sandboxes, Copies {
   }
 
   list(user: User, labels: Record<string, string> = {}): SandboxView[] {
-    return this.registry
-      .all()
-      .filter((actor) => actor.row.created_by === user.id && !actor.gone)
-      .map(view)
-      .filter((sandbox) => sandbox.status !== "unknown")
-      .filter((sandbox) => Object.entries(labels).every(([key, value]) => sandbox.labels?.[key] === value))
-      .sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0));
+    const wanted = Object.entries(labels);
+    const found: SandboxView[] = [];
+    for (const actor of this.registry.of(user.id)) {
+      if (!visible(actor)) continue;
+      const sandbox = view(actor);
+      if (wanted.every(([key, value]) => sandbox.labels?.[key] === value)) found.push(sandbox);
+    }
+    return found.sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : 0));
   }
 
   async patch(user: User, ref: string, input: PatchInput): Promise<SandboxView> {
     const actor = this.registry.get(user.id, ref);
-    await patch(this.deps, actor, input);
+    await patch(this.deps, actor, input, (before) => this.registry.renamed(actor, before));
     return view(actor);
   }
 
@@ -146,8 +152,7 @@ export class SandboxService implements Sandboxes, Copies {
   /** Stops the warm sandbox that has been idle longest; false when there is none. */
   async evictOne(): Promise<boolean> {
     if (await this.deps.pool.shrink()) return true;
-    const warm = this.registry
-      .all()
+    const warm = [...this.registry.all()]
       .filter((a) => a.thermal === "warm" && a.isFree() && a.row.keep_hot === 0 && !a.gone)
       .sort((a, b) => a.lastActivity - b.lastActivity);
     for (const actor of warm) {

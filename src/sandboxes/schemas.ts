@@ -1,6 +1,6 @@
-/** Shapes of requests about sandboxes: spec/http-api §7. Messages of our own rules are `custom` issues. */
+/** Shapes of requests about sandboxes. Everything that can be known from the request alone is checked here. */
 import { z } from "zod";
-import { custom, envSchema } from "../http/fields.ts";
+import { custom, envSchema, flag, flagQuery, orEmpty, positive, text, whole } from "../http/fields.ts";
 
 export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 export const NAME_RULE = "1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit";
@@ -21,24 +21,35 @@ export function labelProblem(key: string, value?: string): string | null {
   return null;
 }
 
-export const labelsSchema = z.record(z.string(), z.string()).superRefine((labels, context) => {
+const MAX_LABELS = 16;
+
+export const labelsSchema = z.record(z.string(), z.string("must be text")).superRefine((labels, context) => {
   const count = Object.keys(labels).length;
-  if (count > 16) context.addIssue(custom(`too many labels: ${count} > 16`));
+  if (count > MAX_LABELS) context.addIssue(custom(`too many labels: ${count} > ${MAX_LABELS}`));
   for (const [key, value] of Object.entries(labels)) {
     const problem = labelProblem(key, value);
     if (problem) context.addIssue(custom(problem));
   }
 });
 
-export const nameSchema = z.string().superRefine((name, context) => {
+const labelKeys = z.array(z.string("must be text")).superRefine((keys, context) => {
+  if (keys.length > MAX_LABELS)
+    context.addIssue(custom(`too many label keys to remove: ${keys.length} > ${MAX_LABELS}`));
+  for (const key of keys) {
+    const problem = labelProblem(key);
+    if (problem) context.addIssue(custom(problem));
+  }
+});
+
+export const nameSchema = z.string("must be text").superRefine((name, context) => {
   if (!NAME.test(name)) context.addIssue(custom(`invalid sandbox name: ${NAME_RULE}`));
 });
 
 const fileSchema = z
-  .object({
-    guest_path: z.string().default(""),
-    content: z.string().default(""),
-    mode: z.string().default("0644"),
+  .strictObject({
+    guest_path: z.string("must be text").default(""),
+    content: z.string("must be text").default(""),
+    mode: z.string("must be text").default("0644"),
   })
   .superRefine((file, context) => {
     if (file.guest_path === "") context.addIssue(custom("file guest_path required"));
@@ -57,40 +68,63 @@ const fileSchema = z
     }
   });
 
-const idle = z.int().min(0).max(31_536_000);
+const idle = whole(0, 31_536_000);
 
-/** Members of v1 that need parts of the product which do not exist yet: refused, not ignored. */
-const later = z.array(z.unknown()).optional();
+/** Members of v1 that need parts of the product which do not exist yet: accepted when empty, else refused by name. */
+export const LATER = [
+  "template_id",
+  "new_volumes",
+  "volumes",
+  "persistent_volumes",
+  "secrets",
+  "hugepages",
+] as const;
+const laterList = z.array(z.unknown()).optional();
 
-export const createSchema = z.object({
-  name: nameSchema.optional(),
+export const createSchema = z.strictObject({
+  name: orEmpty(nameSchema, ""),
   template_id: z.string().optional(),
-  image: z.string().max(200).optional(),
-  cpus: z.number().optional(),
-  memory_mb: z.int().optional(),
-  disk_size_mb: z.int().min(0).max(16_777_216).optional(),
+  image: orEmpty(text(200), ""),
+  cpus: orEmpty(positive(256), 0),
+  memory_mb: orEmpty(whole(128, 1_048_576), 0),
+  disk_size_mb: whole(0, 16_777_216).optional(),
   env: envSchema.optional(),
-  init: z.string().max(65_536).optional(),
-  keep_hot: z.boolean().optional(),
-  hugepages: z.boolean().optional(),
+  init: text(65_536).optional(),
+  keep_hot: flag().optional(),
+  hugepages: flag().optional(),
   labels: labelsSchema.optional(),
-  files: z.array(fileSchema).max(256).optional(),
-  new_volumes: later,
-  volumes: later,
-  persistent_volumes: later,
-  secrets: later,
+  files: z.array(fileSchema).max(256, "must be at most 256 files").optional(),
+  new_volumes: laterList,
+  volumes: laterList,
+  persistent_volumes: laterList,
+  secrets: laterList,
   warm_after_s: idle.optional(),
   cold_after_s: idle.optional(),
 });
 
-export const patchSchema = z.object({
+/** Characters that every HTTP client can send. */
+const KEY = /^[\x21-\x7e]{1,255}$/;
+
+export const createHeaders = z.object({
+  "idempotency-key": z
+    .string()
+    .regex(KEY, "must be 1 to 255 printable characters without blanks")
+    .optional()
+    .describe("The same key within 24 hours means the same sandbox"),
+});
+
+export const listQuery = z.strictObject({ label: z.array(z.string()).optional() });
+export const getQuery = z.strictObject({ detail: flagQuery().optional() });
+export const noQuery = z.strictObject({});
+
+export const patchSchema = z.strictObject({
   name: nameSchema.optional(),
   labels_add: labelsSchema.optional(),
-  labels_remove: z.array(z.string()).optional(),
-  keep_hot: z.boolean().optional(),
+  labels_remove: labelKeys.optional(),
+  keep_hot: flag().optional(),
   warm_after_s: idle.optional(),
   cold_after_s: idle.optional(),
 });
 
-export const stopSchema = z.object({ sync: z.boolean().optional() });
-export const startSchema = z.object({ force: z.boolean().optional() });
+export const stopSchema = z.strictObject({ sync: flag().optional() });
+export const startSchema = z.strictObject({ force: flag().optional() });

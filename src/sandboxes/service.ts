@@ -5,7 +5,7 @@ import type { User } from "../users/user.ts";
 export type Status = "creating" | "running" | "stopped" | "failed" | "destroying";
 export type Thermal = "hot" | "warm" | "cold";
 
-/** The wire object of spec/http-api §7.1 (snake case on purpose), plus additive members. */
+/** The wire object (snake case on purpose). Members up to `labels` are v1's. */
 export interface SandboxView {
   id: string;
   name: string;
@@ -64,6 +64,22 @@ export interface CreateInput {
   cold_after_s?: number;
 }
 
+export interface CreateOptions {
+  /** The caller left before the end: what was made is destroyed, unless a key lets the caller come back for it. */
+  signal?: AbortSignal;
+  /** The same key and input within 24 hours mean the same sandbox. Throws conflict for another input. */
+  idempotencyKey?: string;
+}
+
+export interface Created {
+  sandbox: SandboxView;
+  existing: boolean;
+  /** Of an existing one: members that were asked for and are not so. Files are written once and not compared. */
+  differs: string[];
+  /** Steps of the create, ms. */
+  timings: Record<string, number>;
+}
+
 export interface PatchInput {
   name?: string;
   labels_add?: Record<string, string>;
@@ -87,12 +103,8 @@ export interface GuestLease {
 
 /** `ref` is an id or a name; both only within the caller's own. Unknown: AppError not_found. */
 export interface Sandboxes {
-  /** Idempotent by name: an existing sandbox is returned with `existing`. `signal`: the caller left before the end. */
-  create(
-    user: User,
-    input: CreateInput,
-    signal?: AbortSignal,
-  ): Promise<{ sandbox: SandboxView; existing: boolean; timings: Record<string, number> }>;
+  /** Idempotent by name and by key: an existing sandbox is returned with `existing` and left as it is. */
+  create(user: User, input: CreateInput, options?: CreateOptions): Promise<Created>;
   get(user: User, ref: string): SandboxView;
   inspect(user: User, ref: string): Promise<SandboxDetail>;
   /** Newest first. Label filters are ANDed. Never touches a VM. */

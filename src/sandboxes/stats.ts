@@ -5,10 +5,9 @@ import type { Sandboxes } from "./service.ts";
 
 export function stats(registry: Registry, memory: MemoryBudget): ReturnType<Sandboxes["stats"]> {
   const count = { hot: 0, warm: 0, cold: 0 };
-  const actors = registry.all();
-  for (const actor of actors) count[actor.row.status === "stopped" ? "cold" : actor.thermal]++;
+  for (const actor of registry.all()) count[actor.row.status === "stopped" ? "cold" : actor.thermal]++;
   return {
-    total: actors.length,
+    total: registry.size,
     ...count,
     memoryHeldBytes: memory.heldMb() * 1024 * 1024,
     memoryBudgetBytes: memory.budgetMb * 1024 * 1024,

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { Operation } from "../http/openapi.ts";
 import { sandbox } from "../sandboxes/operations.ts";
+import { checkpointSchema, forkSchema, importQuery, restoreSchema, resumeSchema } from "./schemas.ts";
 
 const snapshot = z.object({
   id: z.string(),
@@ -17,7 +18,7 @@ export const snapshotOperations: Operation[] = [
     method: "post",
     path: "/sandboxes/{sandbox}/checkpoint",
     summary: "Named snapshot",
-    body: z.object({ name: z.string() }),
+    body: checkpointSchema,
     result: snapshot,
     status: 201,
   },
@@ -25,14 +26,14 @@ export const snapshotOperations: Operation[] = [
     method: "post",
     path: "/sandboxes/{sandbox}/fork",
     summary: "N running copies",
-    body: z.object({ count: z.int().optional(), names: z.array(z.string()).optional() }),
+    body: forkSchema,
     status: 201,
   },
   {
     method: "post",
     path: "/sandboxes/{sandbox}/restore",
-    summary: "Back to a snapshot, in place",
-    body: z.object({ snapshot: z.string() }),
+    summary: "Back to a snapshot, in place; the present state becomes a snapshot unless safety is false",
+    body: restoreSchema,
   },
   { method: "get", path: "/snapshots", summary: "List", result: z.array(snapshot) },
   { method: "get", path: "/snapshots/{name}", summary: "Inspect", result: snapshot },
@@ -41,7 +42,7 @@ export const snapshotOperations: Operation[] = [
     method: "post",
     path: "/snapshots/{name}/resume",
     summary: "New sandbox from a snapshot",
-    body: z.object({ name: z.string().optional() }),
+    body: resumeSchema,
     result: sandbox,
     status: 201,
   },
@@ -49,7 +50,9 @@ export const snapshotOperations: Operation[] = [
   {
     method: "post",
     path: "/snapshots/import",
-    summary: "From an export (name, cold)",
+    summary: "From an export; cold takes its disk alone",
+    query: importQuery,
+    body: "raw",
     result: snapshot,
     status: 201,
   },

@@ -1,32 +1,22 @@
-/** Routes of snapshots, forks and rollback: spec/http-api §17.5–17.7, plus our own. */
+/** Routes of snapshots, forks and rollback. */
 import { Hono } from "hono";
-import { z } from "zod";
-import { decode, reply } from "../http/json.ts";
+import { decode, query } from "../http/decode.ts";
+import { reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
 import { badRequest } from "../lib/errors.ts";
-import { NAME, nameSchema } from "../sandboxes/schemas.ts";
 import type { AppEnv } from "../users/app-env.ts";
+import { checkpointSchema, forkSchema, importQuery, restoreSchema, resumeSchema } from "./schemas.ts";
 import type { Snapshots } from "./service.ts";
-
-const nameBody = z.object({ name: z.string().optional(), label: z.string().optional() });
-const resumeBody = z.object({ name: nameSchema.optional() });
-const forkBody = z.object({ count: z.int().optional(), names: z.array(nameSchema).max(100).optional() });
-const restoreBody = z.object({ snapshot: z.string() });
-
-function validName(name: string | undefined): string {
-  if (!name || !NAME.test(name)) throw badRequest("valid name required");
-  return name;
-}
 
 export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.post("/sandboxes/:ref/checkpoint", async (c) => {
-    const { name, label } = await decode(c, nameBody);
-    return reply(c, await snapshots.create(c.get("user"), c.req.param("ref"), validName(name ?? label)), 201);
+    const { name, label } = await decode(c, checkpointSchema);
+    return reply(c, await snapshots.create(c.get("user"), c.req.param("ref"), (name ?? label)!), 201);
   });
   app.all("/sandboxes/:ref/checkpoint", only("POST"));
   app.post("/sandboxes/:ref/fork", async (c) => {
-    const { count, names } = await decode(c, forkBody, true);
+    const { count, names } = await decode(c, forkSchema, true);
     c.env?.server?.timeout(c.req.raw, 0);
     return reply(
       c,
@@ -36,18 +26,17 @@ export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<Ap
   });
   app.all("/sandboxes/:ref/fork", only("POST"));
   app.post("/sandboxes/:ref/restore", async (c) => {
-    const { snapshot } = await decode(c, restoreBody);
-    return reply(c, await snapshots.restore(c.get("user"), c.req.param("ref"), snapshot));
+    const { snapshot, safety } = await decode(c, restoreSchema);
+    return reply(c, await snapshots.restore(c.get("user"), c.req.param("ref"), snapshot, { safety }));
   });
   app.all("/sandboxes/:ref/restore", only("POST"));
 
   app.get("/snapshots", (c) => reply(c, snapshots.list(c.get("user"))));
   app.all("/snapshots", only("GET"));
   app.post("/snapshots/import", async (c) => {
-    const name = validName(c.req.query("name"));
+    const { name, cold = false } = query(c, importQuery);
     if (!c.req.raw.body) throw badRequest("a snapshot export is expected as the body");
     c.env?.server?.timeout(c.req.raw, 0);
-    const cold = ["true", "1"].includes(c.req.query("cold") ?? "");
     return reply(c, await snapshots.import(c.get("user"), name, c.req.raw.body, { cold }), 201);
   });
   app.get("/snapshots/:name", async (c) => reply(c, await snapshots.get(c.get("user"), c.req.param("name"))));
@@ -57,7 +46,7 @@ export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<Ap
   });
   app.all("/snapshots/:name", only("GET", "DELETE"));
   app.post("/snapshots/:name/resume", async (c) => {
-    const { name } = await decode(c, resumeBody);
+    const { name } = await decode(c, resumeSchema);
     return reply(c, await snapshots.resume(c.get("user"), c.req.param("name"), { name }), 201);
   });
   app.all("/snapshots/:name/resume", only("POST"));

@@ -40,7 +40,7 @@ export interface SnapshotRow {
   source_sandbox: string;
   status: "creating" | "ready" | "deleting";
   kind: "memory" | "disk";
-  /** 1 = taken automatically before a rollback; does not count against the user's cap. */
+  /** 1 = taken automatically before a rollback; the oldest give way to newer ones. */
   safety: number;
   image: string;
   cpus: number;
@@ -84,10 +84,13 @@ export class SnapshotRows {
       .get(user, name);
   }
 
-  count(user: string): number {
+  /** Of any status, and how many of them were taken before a rollback. */
+  count(user: string): { count: number; safety: number } {
     return this.store.db
-      .query<{ n: number }, [string]>("SELECT count(*) AS n FROM snapshots WHERE user_id = ? AND safety = 0")
-      .get(user)!.n;
+      .query<{ count: number; safety: number }, [string]>(
+        "SELECT count(*) AS count, coalesce(sum(safety), 0) AS safety FROM snapshots WHERE user_id = ?",
+      )
+      .get(user)!;
   }
 
   insert(row: SnapshotRow): void {

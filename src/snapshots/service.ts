@@ -1,4 +1,4 @@
-/** Named snapshots, forks, rollback, export. Contract for clients: spec/http-api §17.5–17.7. */
+/** Named snapshots, forks, rollback, export. */
 import type { SandboxView } from "../sandboxes/service.ts";
 import type { User } from "../users/user.ts";
 
@@ -34,12 +34,16 @@ export interface Snapshots {
     sandboxRef: string,
     options: { count: number; names?: string[] },
   ): Promise<{ sandboxes: SandboxView[]; pause_ms: number }>;
-  /** Puts the sandbox back to the snapshot, identity kept; a safety snapshot is taken first and named in the answer. */
+  /**
+   * Puts the sandbox back to the snapshot, identity kept. A safety snapshot of the present state is taken first and named in
+   * the answer, unless `safety` is false; it counts in the quota, and the oldest ones give way (quota.ts).
+   */
   restore(
     user: User,
     sandboxRef: string,
     name: string,
-  ): Promise<{ sandbox: SandboxView; safety_snapshot: string }>;
+    options?: { safety?: boolean },
+  ): Promise<{ sandbox: SandboxView; safety_snapshot?: string; replaced: string[] }>;
   /** One zstd-compressed tar with manifest and checksums. */
   export(user: User, name: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /** Refused (conflict) when CPU, VMM or kernel do not match; `cold` takes the disk alone. */

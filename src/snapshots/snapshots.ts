@@ -14,12 +14,11 @@ import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import { namesOf, seal } from "./files.ts";
 import { verify } from "./integrity.ts";
+import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView } from "./service.ts";
 import { exportSnapshot, importSnapshot } from "./transfer.ts";
 import { blankRow, plainView, rowOf } from "./views.ts";
-
-const MAX_FORKS = 100;
 
 export interface SnapshotDeps {
   rows: SnapshotRows;
@@ -105,12 +104,6 @@ export class SnapshotService implements Snapshots {
   async fork(user: User, sandboxRef: string, options: { count: number; names?: string[] }) {
     const source = this.deps.sandboxes.find(user, sandboxRef);
     const { count, names = [] } = options;
-    if (!Number.isInteger(count) || count < 1 || count > MAX_FORKS) {
-      throw new AppError("bad_request", `count must be 1 to ${MAX_FORKS}`);
-    }
-    if (names.length > 0 && (names.length !== count || new Set(names).size !== count)) {
-      throw new AppError("bad_request", `names must be ${count} different names`);
-    }
     for (const name of names) {
       if (this.deps.sandboxes.has(user, name)) throw conflict(`name "${name}" is already in use`);
     }
@@ -142,26 +135,43 @@ export class SnapshotService implements Snapshots {
     }
   }
 
-  async restore(user: User, sandboxRef: string, name: string) {
+  async restore(user: User, sandboxRef: string, name: string, options: { safety?: boolean } = {}) {
     const source = this.deps.sandboxes.find(user, sandboxRef);
     const row = this.find(user, name);
-    if (row.kind !== "memory") throw conflict(`snapshot "${name}" has no memory: resume it as a new sandbox`);
-    return this.using(row, async () => {
+    if (row.kind !== "memory") {
+      throw conflict(
+        `snapshot "${name}" has no memory: it cannot replace a running sandbox`,
+        `bhatti snapshot resume ${name} makes a new sandbox from it`,
+      );
+    }
+    const keep = options.safety !== false;
+    if (keep) assertSafetyRoom(this.rows, user, source.name);
+    const { sandbox, safety } = await this.using(row, async () => {
       await verify(row, this.dir(row), this.deps.engine.fingerprint());
-      const safety = await this.take(user, source, `before-restore-${hex(3)}`, true);
+      const safety = keep ? await this.take(user, source, `before-restore-${hex(3)}`, true) : null;
       const sandbox = await this.deps.sandboxes.rollback(source.id, {
         clone: this.source(row, "snapshot"),
         cpus: row.cpus,
         memoryMb: row.memory_mb,
         fingerprint: row.fingerprint,
       });
-      this.event("sandbox.rolled_back", user, source.id, {
-        name: source.name,
-        snapshot: name,
-        safety: safety.name,
-      });
-      return { sandbox, safety_snapshot: safety.name };
+      const meta = { name: source.name, snapshot: name, safety: safety?.name ?? "" };
+      this.event("sandbox.rolled_back", user, source.id, meta);
+      return { sandbox, safety };
     });
+    const replaced = safety ? await this.replaceOlder(user, safety) : [];
+    return { sandbox, ...(safety ? { safety_snapshot: safety.name } : {}), replaced };
+  }
+
+  /** Deletes safety snapshots that are too many; one that is being read stays until the next restore. */
+  private async replaceOlder(user: User, made: SnapshotRow): Promise<string[]> {
+    const gone: string[] = [];
+    for (const row of surplus(this.rows, user, made)) {
+      if ((this.inUse.get(row.id) ?? 0) > 0) continue;
+      await this.delete(user, row.name);
+      gone.push(row.name);
+    }
+    return gone;
   }
 
   async export(user: User, name: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
@@ -183,7 +193,7 @@ export class SnapshotService implements Snapshots {
     options: { cold: boolean },
   ): Promise<SnapshotView> {
     const { deps } = this;
-    this.assertRoom(user, name);
+    assertRoom(this.rows, user, name);
     const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
     this.rows.insert(row);
     const dir = this.dir(row);
@@ -221,7 +231,7 @@ export class SnapshotService implements Snapshots {
     name: string,
     safety: boolean,
   ): Promise<SnapshotRow> {
-    if (!safety) this.assertRoom(user, name);
+    if (!safety) assertRoom(this.rows, user, name);
     const row = rowOf(user, source, name, safety);
     this.rows.insert(row);
     const dir = this.dir(row);
@@ -316,24 +326,9 @@ export class SnapshotService implements Snapshots {
 
   private find(user: User, name: string): SnapshotRow {
     const row = this.rows.find(user.id, name);
-    if (row?.status !== "ready") throw notFound(`snapshot "${name}" not found`);
+    if (row?.status !== "ready")
+      throw notFound(`snapshot "${name}" not found`, "bhatti snapshot list shows your snapshots");
     return row;
-  }
-
-  private assertRoom(user: User, name: string): void {
-    if (this.rows.find(user.id, name)) {
-      throw conflict(
-        `snapshot "${name}" already exists`,
-        `choose another name or 'bhatti snapshot delete ${name}'`,
-      );
-    }
-    const count = this.rows.count(user.id);
-    const max = user.maxSnapshots > 0 ? user.maxSnapshots : 5;
-    if (count >= max) {
-      throw new AppError("limit_reached", `snapshot limit reached (${count}/${max})`, {
-        remedy: "delete a snapshot you no longer need",
-      });
-    }
   }
 
   private roomFor(user: User, count: number): void {

@@ -160,7 +160,7 @@ export class Users {
 
   private mustFind(name: string): User {
     const user = this.byName(name);
-    if (!user) throw notFound(`user "${name}" not found`);
+    if (!user) throw notFound(`user "${name}" not found`, "bhatti user list shows the users");
     return user;
   }
 

@@ -1,7 +1,7 @@
 import { Client } from "../../client/client.ts";
 import { VERSION } from "../../version.ts";
 import { type Endpoint, endpoint } from "./config.ts";
-import { notice, write } from "./output.ts";
+import { clean, notice, write } from "./output.ts";
 import type { Globals } from "./program.ts";
 import { interrupted } from "./signals.ts";
 
@@ -19,6 +19,7 @@ export function connect(
     onAnswer: globals.timing
       ? (method, path, status, ms) => write(2, `${method} ${path}  ${status}  ${ms.toFixed(1)} ms\n`)
       : undefined,
+    onWait: (error) => notice(`waiting for the server: ${clean(error.message)}`),
   });
   if (globals.timing) {
     const started = performance.now();

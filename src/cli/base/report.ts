@@ -52,10 +52,7 @@ function tell(error: unknown): Told {
     return {
       error: error.message,
       code: error.code,
-      remedy:
-        error.code === "unreachable"
-          ? "is the daemon running there (bhatti doctor)? Another address: bhatti setup, or BHATTI_URL"
-          : undefined,
+      remedy: error.remedy,
       exit: exitOf(error),
     };
   return {

@@ -63,9 +63,11 @@ export const command = () =>
         throw usage(`two names: "${name}" and "${flags.name}"`);
       const body = bodyOf(flags, name ?? flags.name);
       const client = connect(flags);
-      const { sandbox, existing } = await withSpinner("creating", () => client.sandboxes.create(body));
+      const { sandbox, existing, differs } = await withSpinner("creating", () =>
+        client.sandboxes.create(body),
+      );
       addToCache(client.endpoint.url, sandbox.name);
-      if (existing) warnIfDifferent(body, sandbox);
+      if (differs.length > 0) warn(sandbox, differs);
       if (printJson({ ...sandbox, existing })) return;
       const shown = clean(sandbox.name);
       if (existing) return say(`sandbox/${shown} unchanged (already exists)`);
@@ -109,12 +111,12 @@ function local(file: string): Buffer {
   }
 }
 
-function warnIfDifferent(asked: CreateBody, found: SandboxView): void {
-  const different = (["image", "cpus", "memory_mb", "disk_size_mb", "keep_hot"] as const).filter(
-    (key) => asked[key] !== undefined && asked[key] !== found[key],
+function warn(found: SandboxView, differs: string[]): void {
+  const shown = differs.map((key) => {
+    const value = found[key as keyof SandboxView];
+    return typeof value === "object" || value === undefined ? key : `${key}=${clean(String(value))}`;
+  });
+  notice(
+    `"${clean(found.name)}" exists and differs from what was asked: ${shown.join(", ")}; nothing was changed`,
   );
-  if (different.length > 0)
-    notice(
-      `"${clean(found.name)}" exists with ${different.map((key) => `${key}=${clean(String(found[key]))}`).join(", ")}, not as asked`,
-    );
 }

@@ -115,13 +115,22 @@ const resume = () =>
 const restore = () =>
   define(
     "restore <sandbox> <snapshot>",
-    "Put a sandbox back to a snapshot, its identity kept. Its present state is saved as a snapshot first.",
-    ["bhatti snapshot restore dev before-upgrade"],
-  ).action(async (sandbox: string, name: string, _flags, self) => {
-    const flags = options(self);
-    const client = connect(flags);
-    const result = await withSpinner("restoring", () => client.snapshots.restore(sandbox, name));
-    if (printJson(result)) return;
-    say(`sandbox/${clean(result.sandbox.name)} restored to "${clean(name)}"`);
-    say(`  Back:  bhatti snapshot restore ${clean(result.sandbox.name)} ${clean(result.safety_snapshot)}`);
-  });
+    `Put a sandbox back to a snapshot, its identity kept. Its present state is saved as a snapshot first: the newest two of a
+sandbox are kept, count like others, and give way to newer ones when your limit is reached.`,
+    ["bhatti snapshot restore dev before-upgrade", "bhatti snapshot restore dev before-upgrade --no-safety"],
+  )
+    .option("--no-safety", "throw the present state away")
+    .action(async (sandbox: string, name: string, _flags, self) => {
+      const flags = options<{ safety: boolean }>(self);
+      const client = connect(flags);
+      const result = await withSpinner("restoring", () =>
+        client.snapshots.restore(sandbox, name, flags.safety),
+      );
+      if (printJson(result)) return;
+      const shown = clean(result.sandbox.name);
+      say(`sandbox/${shown} restored to "${clean(name)}"`);
+      if (result.safety_snapshot)
+        say(`  Back:  bhatti snapshot restore ${shown} ${clean(result.safety_snapshot)}`);
+      for (const gone of result.replaced ?? [])
+        say(`  Gone:  ${clean(gone)}, an older state saved by restore`);
+    });

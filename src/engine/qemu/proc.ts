@@ -1,5 +1,6 @@
 /** What /proc tells about VMM processes. */
 import { readdirSync, readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 
 interface ProcStat {
   state: string;
@@ -52,10 +53,10 @@ export function pidsOf(uid: number): number[] {
     .filter((pid) => uidOf(pid) === uid && procStat(pid)?.state !== "Z");
 }
 
-/** Bytes, from smaps_rollup. */
-export function memoryOf(pid: number): { rssBytes: number; pssBytes: number } {
+/** Bytes, from smaps_rollup: the kernel walks all page tables for it, which must not hold up the daemon. */
+export async function memoryOf(pid: number): Promise<{ rssBytes: number; pssBytes: number }> {
   try {
-    const text = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
+    const text = await readFile(`/proc/${pid}/smaps_rollup`, "latin1");
     const kb = (key: string) => Number(text.match(new RegExp(`^${key}:\\s+(\\d+)`, "m"))?.[1] ?? 0) * 1024;
     return { rssBytes: kb("Rss"), pssBytes: kb("Pss") };
   } catch {

@@ -1,0 +1,36 @@
+/** Every route of the API, as its nouns register them. */
+import type { Hono } from "hono";
+import { type EventRouteDeps, eventRoutes } from "../events/routes.ts";
+import { execRoutes } from "../exec/routes.ts";
+import { execStreamRoutes } from "../exec/stream.ts";
+import { filesRoutes } from "../files/routes.ts";
+import { proxyRoutes } from "../ports/routes.ts";
+import { sandboxRoutes } from "../sandboxes/routes.ts";
+import type { Sandboxes } from "../sandboxes/service.ts";
+import { snapshotRoutes } from "../snapshots/routes.ts";
+import type { Snapshots } from "../snapshots/service.ts";
+import type { AppEnv } from "../users/app-env.ts";
+import { userRoutes } from "../users/routes.ts";
+import { notYetRoutes } from "./not-yet.ts";
+import { type StatusDeps, statusRoutes } from "./status-routes.ts";
+
+export interface RouteDeps {
+  sandboxes: Sandboxes;
+  snapshots: Snapshots;
+  events: EventRouteDeps;
+  status: StatusDeps;
+  countSandboxes(userId: string): number;
+}
+
+export const routes = (deps: RouteDeps): Hono<AppEnv>[] => [
+  sandboxRoutes(deps),
+  execStreamRoutes(deps),
+  execRoutes(deps),
+  filesRoutes(deps),
+  proxyRoutes(deps),
+  snapshotRoutes(deps),
+  userRoutes(deps),
+  eventRoutes(deps.events),
+  statusRoutes(deps.status),
+  notYetRoutes(),
+];

@@ -1,3 +1,0 @@
-module packet
-
-go 1.24
