@@ -1,0 +1,3 @@
+module packet
+
+go 1.24
