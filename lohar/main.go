@@ -7,6 +7,7 @@ import (
 
 	"bhatti/lohar/internal/jail"
 	"bhatti/lohar/internal/poke"
+	"bhatti/lohar/internal/shutdown"
 )
 
 // version is set at build time.
@@ -20,6 +21,8 @@ func main() {
 	switch {
 	case os.Getpid() == 1:
 		pid1()
+	case shutdown.Called(os.Args[0]):
+		os.Exit(shutdown.Main(os.Args))
 	case personality == "jail":
 		os.Exit(jail.Main(os.Args[2:]))
 	case personality == "poke":

@@ -6,6 +6,7 @@ import (
 
 	"bhatti/lohar/internal/agent"
 	"bhatti/lohar/internal/boot"
+	"bhatti/lohar/internal/initctl"
 	"bhatti/lohar/internal/machine"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +20,7 @@ func pid1() {
 	if err == nil {
 		err = runAgent(r, log)
 	}
-	fmt.Fprintln(os.Stderr, "lohar: the guest cannot run:", err)
+	fmt.Fprint(os.Stderr, machine.ConsoleLine("failed", "agent", fmt.Sprint("the guest cannot run: ", err)))
 	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	select {}
@@ -31,6 +32,9 @@ func runAgent(r *boot.Result, log func(string)) error {
 		return err
 	}
 	s := agent.New(agent.Options{Version: version, Machine: m, SwitchUser: true, RemoteOnly: true, Log: log})
+	if err := initctl.Watch(r.Signals, s.EndByGuest); err != nil {
+		r.Warnings = append(r.Warnings, err)
+	}
 	go func() {
 		for _, w := range r.Warnings {
 			log(w.Error())

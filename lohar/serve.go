@@ -17,6 +17,7 @@ func serve(args []string) int {
 	listen := flags.String("listen", "127.0.0.1:0", "address")
 	tokenFile := flags.String("token-file", "", "file that holds the token")
 	unconfigured := flags.Bool("unconfigured", false, "wait for configure, as a guest after its boot")
+	beat := flags.Duration("heartbeat", 0, "silence of a request after which the peer is told that it is still served (5s)")
 	asSelf := flags.Bool("root-uid", false, "run commands as this user whatever uid is asked for")
 	if flags.Parse(args) != nil {
 		return 2
@@ -40,7 +41,7 @@ func serve(args []string) int {
 	}
 	fmt.Println("listening", l.Addr())
 	s := agent.New(agent.Options{
-		Version: version, Machine: machine.Recorder{}, Token: token, SwitchUser: os.Geteuid() == 0 && !*asSelf,
+		Version: version, Machine: machine.Recorder{}, Token: token, SwitchUser: os.Geteuid() == 0 && !*asSelf, Heartbeat: *beat,
 		Log: func(m string) { fmt.Fprintln(os.Stderr, m) },
 	})
 	fmt.Fprintln(os.Stderr, "lohar serve:", s.Serve(l))

@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createGuestClient } from "./client.ts";
-import { encodeFrame, encodeJson, FRAME } from "./frames.ts";
+import { encodeFrame, encodeJson, FRAME, FrameParser } from "./frames.ts";
+import { guestProof, newNonce } from "./proof.ts";
 
 const LOHAR = `${import.meta.dir}/../../dist/lohar`;
 const token = "t".repeat(64);
@@ -14,10 +15,13 @@ beforeAll(async () => {
   if (!existsSync(LOHAR)) Bun.spawnSync([`${import.meta.dir}/../../lohar/build.sh`]);
   dir = mkdtempSync("/tmp/bhatti-guest-");
   writeFileSync(`${dir}/token`, token, { mode: 0o600 });
-  agent = Bun.spawn([LOHAR, "serve", "--listen", "127.0.0.1:0", "--token-file", `${dir}/token`], {
-    stdin: "ignore",
-    stdout: "pipe",
-  });
+  agent = Bun.spawn(
+    [LOHAR, "serve", "--listen", "127.0.0.1:0", "--token-file", `${dir}/token`, "--heartbeat", "50ms"],
+    {
+      stdin: "ignore",
+      stdout: "pipe",
+    },
+  );
   const { value } = await agent.stdout.getReader().read();
   port = Number(new TextDecoder().decode(value).match(/:(\d+)/)?.[1]);
 }, 60_000);
@@ -89,7 +93,7 @@ describe("with the real agent", () => {
     const error = await client({ token: "wrong-secret-token" })
       .stat("/")
       .catch((e: Error) => e);
-    expect(error).toMatchObject({ code: "unauthorized" });
+    expect(error).toMatchObject({ code: "impostor" });
     expect(String(error)).not.toContain("wrong-secret-token");
     await expect(client({ port: 1 }).ready(300)).rejects.toMatchObject({ code: "lost" });
   });
@@ -144,28 +148,81 @@ describe("with the real agent", () => {
 });
 
 describe("with a hostile peer", () => {
-  const welcome = encodeJson(FRAME.welcome, { v: 2, agent: "x", configured: true, generation: 1 });
-  const liar = async (answer: Uint8Array, run: (guest: ReturnType<typeof client>) => Promise<unknown>) => {
-    let greeted = false;
+  const nonce = newNonce();
+  /** Greets like the agent of `token`, or as one who does not know it, then answers every request with `answer`. */
+  const peer = (answer: Uint8Array, secret = token) => {
+    const heard: Buffer[] = [];
     const server = Bun.listen({
       hostname: "127.0.0.1",
       port: 0,
       socket: {
-        data(socket) {
-          socket.write(greeted ? answer : welcome);
-          greeted = true;
+        data(socket, bytes) {
+          heard.push(Buffer.from(bytes));
+          for (const frame of new FrameParser().push(bytes)) {
+            if (frame.type === FRAME.request) socket.write(answer);
+            if (frame.type !== FRAME.hello) continue;
+            const theirs = Buffer.from(JSON.parse(Buffer.from(frame.payload).toString()).nonce, "hex");
+            const proof = guestProof(secret, theirs, nonce).toString("hex");
+            const welcome = { v: 3, agent: "x", configured: true, generation: 1, proof };
+            socket.write(encodeJson(FRAME.welcome, { ...welcome, nonce: nonce.toString("hex") }));
+          }
         },
       },
     });
-    try {
-      return await run(client({ port: server.port })).then(
-        () => "resolved",
-        (error) => error.code ?? error.name,
-      );
-    } finally {
-      server.stop(true);
-    }
+    return { port: server.port, heard, [Symbol.dispose]: () => server.stop(true) };
   };
+  const liar = async (
+    answer: Uint8Array,
+    run: (guest: ReturnType<typeof client>) => Promise<unknown>,
+    overrides = {},
+  ) => {
+    using server = peer(answer);
+    return await run(client({ port: server.port, ...overrides })).then(
+      () => "resolved",
+      (error) => error.code ?? error.name,
+    );
+  };
+
+  test("who has taken the agent's port is noticed and learns neither the token nor a proof of it", async () => {
+    using server = peer(encodeJson(FRAME.result, {}), "another token");
+    expect(
+      await client({ port: server.port })
+        .ports()
+        .catch((e) => e.code),
+    ).toBe("impostor");
+    const heard = Buffer.concat(server.heard);
+    expect(new FrameParser().push(heard).map((frame) => frame.type)).toEqual([FRAME.hello]);
+    expect(heard.toString("latin1")).not.toContain(token);
+  });
+
+  test("silence is told from a quiet request by its heartbeats", async () => {
+    const stat = (guest: ReturnType<typeof client>) => guest.stat("/");
+    expect(await liar(new Uint8Array(0), stat, { silenceMs: 200 })).toBe("guest_unresponsive");
+    const quiet = client({ silenceMs: 300 });
+    const result = await quiet.exec({ argv: ["sleep", "1"], uid: process.getuid!() }, collect().sink);
+    expect(result.exitCode).toBe(0);
+    // A machine that we stopped ourselves is not sick.
+    const began = performance.now();
+    const stopped = async (guest: ReturnType<typeof client>) => {
+      guest.standsStill(true);
+      setTimeout(() => guest.standsStill(false), 500);
+      await guest.stat("/");
+    };
+    expect(await liar(new Uint8Array(0), stopped, { silenceMs: 100 })).toBe("guest_unresponsive");
+    expect(performance.now() - began).toBeGreaterThan(450);
+  });
+
+  test("frames that nobody asked for end the connection", async () => {
+    const twice = Buffer.concat([encodeJson(FRAME.result, { ports: [] }), encodeFrame(FRAME.data)]);
+    using server = peer(twice);
+    const guest = client({ port: server.port });
+    expect(await guest.ports()).toEqual([]);
+    await Bun.sleep(20);
+    expect(await guest.ports()).toEqual([]);
+    const hellos = server.heard.filter((bytes) => bytes[4] === FRAME.hello);
+    expect(hellos.length).toBe(2);
+  });
+
   const oversize = Buffer.alloc(8);
   oversize.writeUInt32BE(0x7fffffff);
 

@@ -3,7 +3,8 @@ import { randomBytes } from "node:crypto";
 import { orAbort } from "../lib/abort.ts";
 import { releasing } from "../lib/releasing.ts";
 import { Semaphore } from "../lib/semaphore.ts";
-import { Connection, protocolError } from "./connection.ts";
+import { activityOf } from "./activity.ts";
+import { Connection, type ConnectionOptions, protocolError } from "./connection.ts";
 import { execute, executeDetached } from "./exec.ts";
 import { listDirectory, readFileFrom, statPath, writeFileTo } from "./files.ts";
 import type { Activity, ConfigureRequest, Guest } from "./guest.ts";
@@ -19,7 +20,7 @@ const MAX_OPEN = 400;
 const MAX_STREAMS = 300;
 const CONNECT_MS = 10_000;
 
-export interface GuestTarget {
+export interface GuestTarget extends ConnectionOptions {
   host: string;
   port: number;
   token: string;
@@ -35,7 +36,13 @@ export class GuestClient implements Guest {
   private readonly places = new Semaphore(MAX_OPEN);
   private readonly streams = new Semaphore(MAX_STREAMS);
 
+  private still = false;
+
   constructor(private readonly target: GuestTarget) {}
+
+  standsStill(still: boolean): void {
+    this.still = still;
+  }
 
   setToken(token: string): void {
     this.target.token = token;
@@ -51,9 +58,8 @@ export class GuestClient implements Guest {
     for (let wait = 25; ; wait = Math.min(wait * 1.5, 1000)) {
       signal?.throwIfAborted();
       try {
-        const { host, port, token } = this.target;
         // Short attempts: a SYN that a booting guest loses would be repeated only after a second.
-        const connection = await orAbort(Connection.open(host, port, token, Math.max(wait, 100)), signal);
+        const connection = await orAbort(this.dial(Math.max(wait, 100)), signal);
         this.keep(connection);
         return connection.welcome;
       } catch (error) {
@@ -66,7 +72,7 @@ export class GuestClient implements Guest {
     }
   }
 
-  async configure(request: ConfigureRequest, signal?: AbortSignal): Promise<{ bootMs: number }> {
+  async configure(request: ConfigureRequest, signal?: AbortSignal) {
     const { machineId, growRoot, volumes, ...rest } = request;
     const result = await this.simple(
       "configure",
@@ -83,7 +89,11 @@ export class GuestClient implements Guest {
       // The connection that carried the call stays authenticated; keep it, and use the new token from now on.
       this.target.token = request.token;
     }
-    return { bootMs: Number(result.boot_ms) || 0 };
+    const warnings = Array.isArray(result.warnings) ? result.warnings.slice(0, 20) : [];
+    return {
+      bootMs: Number(result.boot_ms) || 0,
+      warnings: warnings.map((text) => String(text).slice(0, 500)),
+    };
   }
 
   exec: Guest["exec"] = (request, sink, signal) => this.use((c) => execute(c, request, sink), signal);
@@ -113,18 +123,7 @@ export class GuestClient implements Guest {
   }
 
   async activity(timeoutMs: number): Promise<Activity> {
-    const r = await this.simple("activity", {}, AbortSignal.timeout(timeoutMs));
-    const n = (key: string) =>
-      typeof r[key] === "number" && Number.isFinite(r[key]) ? (r[key] as number) : 0;
-    return {
-      idleMs: n("idle_ms"),
-      execs: n("execs"),
-      detached: n("detached"),
-      initRunning: r.init_running === true,
-      connections: n("connections"),
-      busyMs: n("busy_ms"),
-      uptimeMs: n("uptime_ms"),
-    };
+    return activityOf(await this.simple("activity", {}, AbortSignal.timeout(timeoutMs)));
   }
 
   async ports(): Promise<{ port: number; address: string }[]> {
@@ -223,8 +222,13 @@ export class GuestClient implements Guest {
   private async take(): Promise<Connection> {
     for (let connection = this.idle.pop(); connection; connection = this.idle.pop())
       if (connection.open) return connection;
+    return this.dial(CONNECT_MS);
+  }
+
+  private dial(timeoutMs: number): Promise<Connection> {
     const { host, port, token } = this.target;
-    return Connection.open(host, port, token, CONNECT_MS);
+    const { silenceMs, paused = () => this.still } = this.target;
+    return Connection.open(host, port, token, timeoutMs, { silenceMs, paused });
   }
 
   private keep(connection: Connection): void {

@@ -1,6 +1,7 @@
 /** One authenticated connection to an agent. Requests run on it one after the other. */
 import { encodeFrame, encodeJson, FRAME, type Frame, FrameParser } from "./frames.ts";
 import { GuestError } from "./guest.ts";
+import { guestProves, hostProof, newNonce, parseNonce } from "./proof.ts";
 
 interface Socket {
   write(data: Uint8Array): number;
@@ -11,9 +12,18 @@ interface Socket {
 }
 
 /** Bytes of frames that wait for their reader before the socket is paused. */
-const HIGH_WATER = 4 << 20;
+const HIGH_WATER = 1 << 20;
 /** A peer that stops in the middle of a frame for so long is dropped, ms. */
 const STALL_MS = 30_000;
+/** The agent sends a heartbeat after 5 s of silence: after so long without one it is not served any more, ms. */
+const SILENCE_MS = 25_000;
+
+export interface ConnectionOptions {
+  /** Milliseconds without any frame, while a request runs, after which the guest counts as unresponsive. */
+  silenceMs?: number;
+  /** True while the machine stands still on our wish (snapshot): its silence means nothing. */
+  paused?: () => boolean;
+}
 
 export class Connection {
   private readonly parser = new FrameParser();
@@ -25,6 +35,11 @@ export class Connection {
   private drained: (() => void)[] = [];
   private failure: GuestError | null = null;
   private stall: ReturnType<typeof setTimeout> | null = null;
+  private silence: ReturnType<typeof setTimeout> | null = null;
+  private heard = 0;
+  /** A request runs: between requests the guest has nothing to say. */
+  private busy = false;
+  private tunnel = false;
   private socket!: Socket;
   welcome: { agent: string; configured: boolean; generation: number } = {
     agent: "",
@@ -34,9 +49,25 @@ export class Connection {
   /** Whether any byte of the current request was answered: such a request is never sent again. */
   answered = false;
 
+  /** Resolves when the connection has ended, for whatever reason. */
+  readonly closed: Promise<void>;
+  private ended!: () => void;
+
+  private constructor(private readonly options: ConnectionOptions) {
+    this.closed = new Promise((resolve) => {
+      this.ended = resolve;
+    });
+  }
+
   /** Dials and authenticates within `timeoutMs`. Throws GuestError (code "lost" when nobody answers). */
-  static async open(host: string, port: number, token: string, timeoutMs: number): Promise<Connection> {
-    const connection = new Connection();
+  static async open(
+    host: string,
+    port: number,
+    token: string,
+    timeoutMs: number,
+    options: ConnectionOptions = {},
+  ): Promise<Connection> {
+    const connection = new Connection(options);
     const timer = setTimeout(
       () => connection.fail(new GuestError("lost", "the guest does not answer")),
       timeoutMs,
@@ -59,15 +90,7 @@ export class Connection {
         return socket;
       });
       connection.socket = (await Promise.race([opening, connection.failed()])) as unknown as Socket;
-      await connection.send(encodeJson(FRAME.hello, { v: 2, token }));
-      const frame = await connection.next();
-      if (frame.type !== FRAME.welcome) throw frame.type === FRAME.error ? errorOf(frame) : protocolError();
-      const { agent, configured, generation } = jsonOf(frame);
-      connection.welcome = {
-        agent: String(agent).slice(0, 64),
-        configured: configured === true,
-        generation: Number(generation) || 0,
-      };
+      await connection.greet(token);
       return connection;
     } catch (error) {
       connection.close();
@@ -79,14 +102,29 @@ export class Connection {
     }
   }
 
-  /** Resolves when the connection has ended, for whatever reason. */
-  readonly closed: Promise<void>;
-  private ended!: () => void;
-
-  private constructor() {
-    this.closed = new Promise((resolve) => {
-      this.ended = resolve;
-    });
+  /** The token itself is never sent: what has taken the agent's port learns nothing from us, and cannot answer rightly. */
+  private async greet(token: string): Promise<void> {
+    const ours = newNonce();
+    this.busy = true;
+    await this.send(encodeJson(FRAME.hello, { v: 3, nonce: ours.toString("hex") }));
+    const frame = await this.next();
+    if (frame.type !== FRAME.welcome) throw frame.type === FRAME.error ? errorOf(frame) : protocolError();
+    const { agent, configured, generation, nonce, proof } = jsonOf(frame);
+    const theirs = parseNonce(nonce);
+    if (token || theirs) {
+      if (!theirs || !guestProves(token, ours, theirs, proof))
+        throw new GuestError(
+          "impostor",
+          "what answers on the agent's port does not know the sandbox's token",
+        );
+      await this.sendFrame(FRAME.proof, hostProof(token, ours, theirs));
+    }
+    this.busy = false;
+    this.welcome = {
+      agent: String(agent).slice(0, 64),
+      configured: configured === true,
+      generation: Number(generation) || 0,
+    };
   }
 
   get open(): boolean {
@@ -96,6 +134,9 @@ export class Connection {
   /** Sends a request; its answer is read with next(). */
   async request(op: string, members: Record<string, unknown> = {}): Promise<void> {
     this.answered = false;
+    this.busy = true;
+    this.heard = performance.now();
+    if (!this.silence) this.listen(this.silenceMs);
     await this.send(encodeJson(FRAME.request, { op, now: Date.now(), ...members }));
   }
 
@@ -106,6 +147,7 @@ export class Connection {
       this.queued -= frame.payload.length;
       if (this.paused && this.queued < HIGH_WATER / 2) {
         this.paused = false;
+        this.heard = performance.now();
         this.socket.resume();
       }
       return Promise.resolve(frame);
@@ -121,6 +163,31 @@ export class Connection {
     const frame = await this.next();
     if (frame.type === FRAME.result) return jsonOf(frame);
     throw frame.type === FRAME.error ? errorOf(frame) : protocolError();
+  }
+
+  /** From its RESULT on the connection is a tunnel: it stays busy to its end. */
+  keepsOpen(): void {
+    this.tunnel = true;
+  }
+
+  private get silenceMs(): number {
+    return this.options.silenceMs ?? SILENCE_MS;
+  }
+
+  /** One timer for many requests: it looks at the clock when it fires. */
+  private listen(ms: number): void {
+    this.silence = setTimeout(() => {
+      this.silence = null;
+      if (!this.busy || this.failure) return;
+      const now = performance.now();
+      // Nothing can be heard while we do not read, nor from a machine that we have stopped.
+      if (this.paused || this.options.paused?.()) this.heard = now;
+      const quiet = now - this.heard;
+      if (quiet < this.silenceMs) return this.listen(this.silenceMs - quiet);
+      const seconds = Math.round(quiet / 1000);
+      this.fail(new GuestError("guest_unresponsive", `the guest's agent has been silent for ${seconds} s`));
+    }, ms);
+    this.silence.unref?.();
   }
 
   /** Resolves when the kernel took the bytes: back-pressure for the producer. */
@@ -149,6 +216,7 @@ export class Connection {
 
   private receive(data: Uint8Array): void {
     this.answered = true;
+    this.heard = performance.now();
     let frames: Frame[];
     try {
       frames = this.parser.push(data);
@@ -157,6 +225,9 @@ export class Connection {
     }
     this.watchStall();
     for (const frame of frames) {
+      if (frame.type === FRAME.heartbeat) continue;
+      if (!this.busy) return this.fail(protocolError());
+      if (frame.type === FRAME.result || frame.type === FRAME.error) this.busy = this.tunnel;
       const waiting = this.waiting;
       if (waiting) {
         this.waiting = null;
@@ -200,6 +271,7 @@ export class Connection {
     if (this.failure) return;
     this.failure = error;
     if (this.stall) clearTimeout(this.stall);
+    if (this.silence) clearTimeout(this.silence);
     this.socket?.terminate();
     this.ended();
     const waiting = this.waiting;
@@ -223,6 +295,8 @@ export function jsonOf(frame: Frame): Record<string, unknown> {
 
 /** What an ERROR frame says, bounded. */
 export function errorOf(frame: Frame): GuestError {
-  const { code, message } = jsonOf(frame);
-  return new GuestError(String(code).slice(0, 64), String(message).slice(0, 1000));
+  const { code, message, step } = jsonOf(frame);
+  return new GuestError(String(code).slice(0, 64), String(message).slice(0, 1000), {
+    step: typeof step === "string" ? step.slice(0, 32) : undefined,
+  });
 }

@@ -16,13 +16,31 @@ const CODES: Record<string, ErrorCode> = {
   exec_not_executable: "bad_request",
 };
 
+const guest = (message: string, cause: GuestError, remedy?: string) =>
+  new AppError("guest_failed", message, { cause, remedy });
+
 /** What the agent reports, for people. Its own faults and lost connections stay vague: the log has them. */
 export function guestErrorToApp(error: GuestError): AppError {
   const code = CODES[error.code];
   if (code) return new AppError(code, error.message, { cause: error });
-  return new AppError(
-    "guest_failed",
-    error.code === "lost" ? "the sandbox's agent cannot be reached" : "the sandbox's agent failed",
-    { cause: error },
-  );
+  switch (error.code) {
+    case "guest_unresponsive":
+      return new AppError("guest_unresponsive", error.message, {
+        cause: error,
+        remedy: "its network may be down, or the machine hangs: boot it from its disk if it stays so",
+      });
+    case "configure_failed":
+      return guest(`the sandbox could not take its identity: ${error.message}`, error);
+    case "impostor":
+      return guest(
+        "something else than the sandbox's agent answers on its port 1024",
+        error,
+        "a program inside has taken the agent's port: boot the sandbox from its disk",
+      );
+    case "lost":
+      return guest("the sandbox's agent cannot be reached", error);
+    case "io": // names the file and what the guest's kernel said
+      return guest(error.message, error);
+  }
+  return guest("the sandbox's agent failed", error);
 }

@@ -9,6 +9,8 @@ export const FRAME = {
   request: 0x03,
   result: 0x04,
   error: 0x05,
+  heartbeat: 0x06,
+  proof: 0x07,
   stdin: 0x10,
   stdinEof: 0x11,
   stdout: 0x12,

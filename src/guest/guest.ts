@@ -63,12 +63,29 @@ export interface ReadOptions {
   maxBytes?: number;
 }
 
+/** What became of the script that a sandbox was created with. */
+export interface InitStatus {
+  /** `failed`: it did not start, see `error`. */
+  state: "running" | "exited" | "failed";
+  exitCode?: number;
+  /** Name without SIG of the signal that ended it. */
+  signal?: string;
+  error?: string;
+  /** Path of its output in the guest. */
+  log?: string;
+  /** Unix ms. */
+  startedAt?: number;
+  endedAt?: number;
+}
+
 export interface Activity {
   /** ms since the last work of the agent ended, on the guest's monotonic clock. */
   idleMs: number;
   execs: number;
   detached: number;
   initRunning: boolean;
+  /** Absent when the sandbox has no init script (or was booted before it had one). */
+  init?: InitStatus;
   connections: number;
   busyMs: number;
   uptimeMs: number;
@@ -88,7 +105,8 @@ export interface Guest {
     deadlineMs: number,
     signal?: AbortSignal,
   ): Promise<{ agent: string; configured: boolean; generation: number }>;
-  configure(request: ConfigureRequest, signal?: AbortSignal): Promise<{ bootMs: number }>;
+  /** Rejects with `configure_failed` and the `step` that failed; `warnings`: what the guest can live with. */
+  configure(request: ConfigureRequest, signal?: AbortSignal): Promise<{ bootMs: number; warnings: string[] }>;
   exec(request: ExecRequest, sink: ExecSink, signal?: AbortSignal): Promise<ExecResult>;
   execDetached(request: ExecRequest & { outputFile: string }): Promise<{ pid: number }>;
   readFile(
@@ -111,18 +129,27 @@ export interface Guest {
   resumeSource(): Promise<void>;
   forward(port: number, signal?: AbortSignal): Promise<Tunnel>;
   poweroff(timeoutMs: number): Promise<void>;
+  /** While the host has stopped the machine for a copy, the silence of running requests is not held against it. */
+  standsStill(still: boolean): void;
   /** Drops pooled connections (the guest was paused for long, restored or is gone). */
   disconnect(): void;
 }
 
-/** Error frame of the agent, or a failure of the connection itself (`code` "lost"). */
+/**
+ * Error frame of the agent, or a failure of the connection itself: `code` "lost" (nobody answers, closed, nonsense),
+ * "guest_unresponsive" (connected, but not even a heartbeat), "impostor" (something else answers on the agent's port).
+ */
 export class GuestError extends Error {
+  /** The step of `configure` that failed. */
+  readonly step?: string;
+
   constructor(
     readonly code: string,
     message: string,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { step?: string },
   ) {
     super(message, options);
     this.name = "GuestError";
+    if (options?.step) this.step = options.step;
   }
 }

@@ -10,6 +10,7 @@ export async function openTunnel(c: Connection, port: number, signal?: AbortSign
   const stop = () => c.close();
   signal?.addEventListener("abort", stop, { once: true });
   try {
+    c.keepsOpen();
     await c.request("forward", { port });
     await c.result();
   } catch (error) {

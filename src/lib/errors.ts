@@ -16,6 +16,7 @@ export type ErrorCode =
   | "disk_full"
   | "memory_full"
   | "guest_failed"
+  | "guest_unresponsive"
   | "timeout"
   | "unavailable"
   | "not_implemented"
@@ -37,6 +38,7 @@ const STATUS: Record<ErrorCode, number> = {
   disk_full: 507,
   memory_full: 503,
   guest_failed: 500,
+  guest_unresponsive: 504,
   timeout: 504,
   unavailable: 503,
   not_implemented: 501,

@@ -1,8 +1,8 @@
 package agent
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -10,6 +10,7 @@ import (
 	"bhatti/lohar/internal/identity"
 	"bhatti/lohar/internal/machine"
 	"bhatti/lohar/internal/proc"
+	"bhatti/lohar/internal/proto"
 )
 
 type configureRequest struct {
@@ -65,20 +66,21 @@ func configure(c *conn, r *configureRequest) (any, error) {
 	if r.Kind != "wake" && s.Machine.RefusesConfigure() {
 		return nil, fail("internal", "refused by bhatti.test=refuse-configure")
 	}
-	if err := s.becomeOneself(c, r, began); err != nil {
+	warnings, err := s.becomeOneself(c, r, began)
+	if err != nil {
 		return nil, err
 	}
 	if err := s.provision(r); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.token, s.generation = sha256.Sum256([]byte(r.Token)), r.Generation
+	s.token, s.generation = proto.Key(r.Token), r.Generation
 	s.configured, s.failed = true, ""
 	s.mu.Unlock()
 	if err := s.thawUsers(); err != nil {
 		s.Log("thaw: " + err.Error())
 	}
-	return s.configureResult(s.start(r)), nil
+	return s.configureResult(append(warnings, s.start(r)...)), nil
 }
 
 func (s *Server) configureResult(warnings []string) any {
@@ -91,17 +93,17 @@ func (s *Server) configureResult(warnings []string) any {
 }
 
 // becomeOneself is the part that must not fail: randomness, clock, names, and nobody left from the time before.
-func (s *Server) becomeOneself(c *conn, r *configureRequest, began time.Time) error {
+func (s *Server) becomeOneself(c *conn, r *configureRequest, began time.Time) (warnings []string, err error) {
 	m := s.Machine
 	if err := m.AddEntropy(r.Entropy); err != nil {
-		return err
+		return nil, inStep("entropy", err)
 	}
 	if err := m.SetClock(time.UnixMilli(r.Now).Add(time.Since(began))); err != nil {
-		return err
+		return nil, inStep("clock", err)
 	}
 	if r.Kind != "wake" {
 		if err := m.SetHostname(r.Hostname); err != nil {
-			return err
+			return nil, inStep("hostname", err)
 		}
 	}
 	if root := m.Root(); root != "" {
@@ -109,15 +111,15 @@ func (s *Server) becomeOneself(c *conn, r *configureRequest, began time.Time) er
 		if r.Kind == "wake" {
 			id.Hostname, id.MachineID = "", ""
 		}
-		if err := id.Apply(root); err != nil {
-			return err
+		if warnings, err = id.Apply(root); err != nil {
+			return nil, inStep("identity", err)
 		}
 	}
 	if err := m.FlushNeighbours(); err != nil {
-		return err
+		return nil, inStep("neighbours", err)
 	}
 	s.closeOthers(c)
-	return nil
+	return warnings, nil
 }
 
 // provision brings what the sandbox was created with.
@@ -133,7 +135,7 @@ func (s *Server) provision(r *configureRequest) error {
 	s.mu.Unlock()
 	for _, v := range r.Volumes { // before files, which may lie on them
 		if err := s.Machine.Mount(v); err != nil {
-			return fail("io", "volume "+v.Device+" on "+v.Mount+": "+err.Error())
+			return inStep("volume", fmt.Errorf("%s on %s: %w", v.Device, v.Mount, err))
 		}
 	}
 	if s.Machine.Root() == "" {
@@ -142,7 +144,7 @@ func (s *Server) provision(r *configureRequest) error {
 	for _, f := range r.Files {
 		content := base64.NewDecoder(base64.StdEncoding, strings.NewReader(f.Content))
 		if _, err := s.writeFile(f.Path, f.Mode, nil, content); err != nil {
-			return err
+			return inStep("file", err)
 		}
 	}
 	return nil

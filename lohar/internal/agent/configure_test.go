@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"bhatti/lohar/internal/machine"
-	"bhatti/lohar/internal/proto"
 )
 
 // fakeMachine records the order of what is done to it and fails at one step.
@@ -82,7 +81,7 @@ func TestConfigureOrderAndToken(t *testing.T) {
 		t.Fatal(a.result)
 	}
 	late := rawClient(t, addr)
-	late.sendJSON(proto.Hello, map[string]any{"v": 2, "token": ""})
+	late.greet("x")
 	late.expectClosed("unauthorized")
 	dialClient(t, addr, testToken)
 }
@@ -116,7 +115,13 @@ func TestConfigureFailsClosed(t *testing.T) {
 			m.set(step)
 			members := identityRequest("generation", 2, "kind", "clone", "token", strings.Repeat("n", 64), "volumes",
 				[]any{map[string]any{"device": "/dev/vdb", "mount": "/data", "fs": "ext4"}})
-			if a := c.do("configure", members...); a.code == "" {
+			wanted := map[string]string{"mount": "volume"}[step]
+			if wanted == "" {
+				wanted = step
+			}
+			a := c.do("configure", members...)
+			if message, _ := a.result["message"].(string); a.code != "configure_failed" || a.result["step"] != wanted ||
+				!strings.HasPrefix(message, wanted+": ") || !strings.HasSuffix(message, "made to fail") {
 				t.Fatal(a.result)
 			}
 			if a := c.do("exec", "argv", sh("true")); a.code != "not_configured" {

@@ -25,7 +25,8 @@ type conn struct {
 	// readErr is why the reader ended.
 	readErr error
 
-	wmu sync.Mutex
+	wmu  sync.Mutex
+	beat heartbeat // guarded by wmu
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -52,46 +53,12 @@ func (c *conn) run() {
 	}
 }
 
-// hello reads and answers the first frame.
-func (c *conn) hello(r *bufio.Reader) error {
-	_ = c.nc.SetReadDeadline(time.Now().Add(helloTimeout))
-	f, err := proto.Read(r)
-	if err != nil {
-		var ne net.Error
-		if errors.As(err, &ne) && ne.Timeout() {
-			return fail("timeout", "no HELLO within 5 s")
-		}
-		return fail("bad_request", err.Error())
-	}
-	if f.Type != proto.Hello {
-		return fail("unauthorized", "HELLO must come first")
-	}
-	var h struct {
-		V     int    `json:"v"`
-		Token string `json:"token"`
-	}
-	if json.Unmarshal(f.Payload, &h) != nil {
-		return fail("bad_request", "HELLO is not JSON")
-	}
-	if h.V != proto.Version {
-		return fail("bad_request", fmt.Sprintf("protocol version %d is not spoken, only %d", h.V, proto.Version))
-	}
-	if !c.s.authorised(h.Token) {
-		return fail("unauthorized", "wrong token")
-	}
-	_ = c.nc.SetReadDeadline(time.Time{})
-	configured, failed, generation := c.s.state()
-	return c.sendJSON(proto.Welcome, map[string]any{
-		"v": proto.Version, "agent": c.s.Version, "configured": configured && !failed, "generation": generation,
-	})
-}
-
 // read delivers frames until the connection ends or breaks the rules.
 func (c *conn) read(r *bufio.Reader) {
 	defer close(c.gone)
 	for {
 		f, err := proto.Read(r)
-		if err == nil && f.Type == proto.Hello {
+		if err == nil && (f.Type == proto.Hello || f.Type == proto.Proof) {
 			err = proto.ErrType
 		}
 		if err != nil {
@@ -183,16 +150,20 @@ func (c *conn) request(payload []byte) (op operation, served bool, err error) {
 		c.s.activity.begin()
 		defer c.s.activity.end()
 	}
+	c.beginBeats()
+	defer c.endBeats()
 	result, err := c.guarded(op, payload)
 	var broken *protocolError
 	switch {
 	case err == errCancelled, errors.As(err, &broken):
 		return op, false, err
 	case err != nil:
+		c.endBeats()
 		return op, false, c.sendError(err)
 	case op.tunnel:
 		return op, true, nil // it has sent its RESULT itself
 	}
+	c.endBeats() // none may follow the RESULT
 	return op, true, c.sendJSON(proto.Result, result)
 }
 

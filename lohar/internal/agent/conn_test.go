@@ -2,6 +2,8 @@ package agent
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,19 +12,24 @@ import (
 )
 
 func TestHelloIsChecked(t *testing.T) {
+	hello := slices.Clip(proto.Encode(proto.Hello, fmt.Appendf(nil, `{"v":3,"nonce":"%x"}`, hostNonce)))
 	_, addr := startServer(t, Options{Token: testToken})
 	for name, c := range map[string]struct {
 		frame []byte
 		code  string
 	}{
-		"wrong token":   {proto.Encode(proto.Hello, []byte(`{"v":2,"token":"nope"}`)), "unauthorized"},
-		"empty token":   {proto.Encode(proto.Hello, []byte(`{"v":2,"token":""}`)), "unauthorized"},
-		"wrong version": {proto.Encode(proto.Hello, []byte(`{"v":1}`)), "bad_request"},
-		"no JSON":       {proto.Encode(proto.Hello, []byte(`{`)), "bad_request"},
-		"request first": {proto.Encode(proto.Request, []byte(`{}`)), "unauthorized"},
-		"oversize":      {[]byte{0xff, 0xff, 0xff, 0xff, 1}, "bad_request"},
-		"unknown type":  {[]byte{0, 0, 0, 1, 0x99}, "bad_request"},
-		"HTTP":          {[]byte("GET / HTTP/1.1\r\n\r\n"), "bad_request"},
+		"token in clear": {proto.Encode(proto.Hello, []byte(`{"v":2,"token":"`+testToken+`"}`)), "bad_request"},
+		"no nonce":       {proto.Encode(proto.Hello, []byte(`{"v":3}`)), "bad_request"},
+		"wrong proof":    {append(hello, proto.Encode(proto.Proof, make([]byte, proto.ProofSize))...), "unauthorized"},
+		"short proof":    {append(hello, proto.Encode(proto.Proof, nil)...), "unauthorized"},
+		"long proof":     {append(hello, proto.Encode(proto.Proof, make([]byte, 33))...), "bad_request"},
+		"no proof":       {append(hello, proto.Encode(proto.Request, []byte(`{"op":"ping"}`))...), "unauthorized"},
+		"wrong version":  {proto.Encode(proto.Hello, []byte(`{"v":1}`)), "bad_request"},
+		"no JSON":        {proto.Encode(proto.Hello, []byte(`{`)), "bad_request"},
+		"request first":  {proto.Encode(proto.Request, []byte(`{}`)), "unauthorized"},
+		"oversize":       {[]byte{0xff, 0xff, 0xff, 0xff, 1}, "bad_request"},
+		"unknown type":   {[]byte{0, 0, 0, 1, 0x99}, "unauthorized"},
+		"HTTP":           {[]byte("GET / HTTP/1.1\r\n\r\n"), "bad_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl := rawClient(t, addr)
@@ -31,6 +38,38 @@ func TestHelloIsChecked(t *testing.T) {
 			}
 			cl.expectClosed(c.code)
 		})
+	}
+}
+
+// What listens on our port without the token can neither show it nor learn it: the host sees a proof that is none.
+func TestGreetingProvesBothSides(t *testing.T) {
+	_, addr := startServer(t, Options{Token: testToken})
+	c := dialClient(t, addr, testToken)
+	if !c.guestKnows {
+		t.Error("the agent did not prove itself")
+	}
+	c.do("ping")
+	other := rawClient(t, addr)
+	other.greet(strings.Repeat("x", 32))
+	if other.guestKnows {
+		t.Error("a proof for any token")
+	}
+	other.expectClosed("unauthorized")
+}
+
+func TestQuietRequestsBeat(t *testing.T) {
+	_, addr := startServer(t, Options{Token: testToken, Heartbeat: 20 * time.Millisecond})
+	c := dialClient(t, addr, testToken)
+	if a := c.do("exec", "argv", sh("sleep 0.3")); a.beats < 3 || a.beats > 15 {
+		t.Errorf("%d heartbeats in 300 ms", a.beats)
+	}
+	if a := c.do("exec", "argv", sh("for i in $(seq 60); do echo $i; sleep 0.005; done")); a.beats > 5 {
+		t.Errorf("%d heartbeats beside output", a.beats)
+	}
+	// Between requests nothing may arrive.
+	_ = c.nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if typ, _, err := c.tryRecv(); err == nil {
+		t.Errorf("frame %#x while idle", typ)
 	}
 }
 
@@ -109,7 +148,7 @@ func TestOneConnectionTooManyIsBusy(t *testing.T) {
 	eventually(t, "a place is free again", func() bool {
 		c := rawClient(t, addr)
 		defer c.nc.Close()
-		c.sendJSON(proto.Hello, map[string]any{"v": 2, "token": testToken})
+		c.sendJSON(proto.Hello, map[string]any{"v": 3, "nonce": strings.Repeat("0", 64)})
 		typ, _, err := c.tryRecv()
 		return err == nil && typ == proto.Welcome
 	})

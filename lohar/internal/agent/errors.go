@@ -11,11 +11,29 @@ import (
 type opError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	// Step of configure that failed.
+	Step string `json:"step,omitempty"`
 }
 
 func (e *opError) Error() string { return e.Code + ": " + e.Message }
 
-func fail(code, message string) error { return &opError{code, message} }
+func fail(code, message string) error { return &opError{Code: code, Message: message} }
+
+// inStep says which part of configure failed, and why. The host's own mistakes keep their code.
+func inStep(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *opError
+	code, message := "configure_failed", err.Error()
+	if errors.As(err, &known) {
+		message = known.Message
+		if known.Code == "bad_request" {
+			code = known.Code
+		}
+	}
+	return &opError{Code: code, Message: step + ": " + message, Step: step}
+}
 
 // errCancelled ends a request whose connection is gone; nobody is left to be told.
 var errCancelled = errors.New("cancelled")

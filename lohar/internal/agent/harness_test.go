@@ -2,7 +2,9 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -64,6 +66,8 @@ type client struct {
 	t  *testing.T
 	nc net.Conn
 	r  *bufio.Reader
+	// guestKnows: the agent has proved that it knows the token.
+	guestKnows bool
 }
 
 func rawClient(t *testing.T, addr string) *client {
@@ -74,17 +78,32 @@ func rawClient(t *testing.T, addr string) *client {
 	}
 	t.Cleanup(func() { nc.Close() })
 	_ = nc.SetDeadline(time.Now().Add(patience))
-	return &client{t, nc, bufio.NewReader(nc)}
+	return &client{t: t, nc: nc, r: bufio.NewReader(nc)}
 }
 
 func dialClient(t *testing.T, addr, token string) *client {
 	t.Helper()
 	c := rawClient(t, addr)
-	c.sendJSON(proto.Hello, map[string]any{"v": 2, "token": token})
-	if typ, b := c.recv(); typ != proto.Welcome {
+	if typ, b := c.greet(token); typ != proto.Welcome {
 		t.Fatalf("no WELCOME: %#x %s", typ, b)
 	}
 	return c
+}
+
+var hostNonce = bytes.Repeat([]byte{7}, proto.NonceSize)
+
+// greet does the host's part of the greeting, with token "" only up to the WELCOME.
+func (c *client) greet(token string) (proto.Type, []byte) {
+	c.t.Helper()
+	c.sendJSON(proto.Hello, map[string]any{"v": 3, "nonce": hex.EncodeToString(hostNonce)})
+	typ, b := c.recv()
+	var w struct{ Nonce, Proof string }
+	if typ == proto.Welcome && json.Unmarshal(b, &w) == nil && w.Nonce != "" && token != "" {
+		ours, _ := hex.DecodeString(w.Nonce)
+		c.guestKnows = w.Proof == hex.EncodeToString(proto.GuestProof(proto.Key(token), hostNonce, ours))
+		c.send(proto.Proof, proto.HostProof(proto.Key(token), hostNonce, ours))
+	}
+	return typ, b
 }
 
 func (c *client) send(typ proto.Type, b []byte) {
@@ -137,6 +156,7 @@ type answer struct {
 	started, out, err, data []byte
 	result                  map[string]any
 	code                    string
+	beats                   int
 }
 
 func (c *client) answer() answer {
@@ -154,6 +174,8 @@ func (c *client) answer() answer {
 		case proto.Data:
 			a.data = append(a.data, b...)
 		case proto.End:
+		case proto.Heartbeat:
+			a.beats++
 		case proto.Result, proto.Error:
 			if err := json.Unmarshal(b, &a.result); err != nil {
 				c.t.Fatal(err)

@@ -13,10 +13,15 @@ import (
 func (c *conn) write(frame []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	return c.writeLocked(frame)
+}
+
+func (c *conn) writeLocked(frame []byte) error {
 	if _, err := c.nc.Write(frame); err != nil {
 		c.nc.Close()
 		return errCancelled
 	}
+	c.beat.last = time.Now()
 	return nil
 }
 
@@ -39,7 +44,7 @@ func (c *conn) sendError(err error) error {
 		return err
 	}
 	if len(e.Message) > 4096 {
-		e = &opError{e.Code, e.Message[:4096]}
+		e = &opError{e.Code, e.Message[:4096], e.Step}
 	}
 	payload, _ := json.Marshal(e)
 	return c.send(proto.Error, payload)

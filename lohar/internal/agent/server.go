@@ -3,13 +3,13 @@ package agent
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"net"
 	"sync"
 	"time"
 
 	"bhatti/lohar/internal/machine"
 	"bhatti/lohar/internal/proc"
+	"bhatti/lohar/internal/proto"
 )
 
 const (
@@ -29,7 +29,9 @@ type Options struct {
 	SwitchUser bool
 	// RemoteOnly turns away peers inside this machine: guest processes must not take the host's connection slots.
 	RemoteOnly bool
-	Log        func(message string)
+	// Heartbeat is how long a request may be silent; 0 = heartbeatEvery.
+	Heartbeat time.Duration
+	Log       func(message string)
 }
 
 // Server holds what all connections share.
@@ -45,7 +47,7 @@ type Server struct {
 	mu         sync.Mutex
 	conns      map[*conn]struct{}
 	lingering  int
-	token      [sha256.Size]byte
+	token      [sha256.Size]byte // proto.Key of it
 	generation uint64
 	configured bool
 	failed     string // kind of a configure that did not succeed: nothing but configure is served
@@ -61,7 +63,10 @@ func New(o Options) *Server { return newServer(o, proc.NewTable()) }
 func newServer(o Options, table *proc.Table) *Server {
 	s := &Server{Options: o, table: table, conns: map[*conn]struct{}{}, env: map[string]string{}}
 	if o.Token != "" {
-		s.token, s.configured = sha256.Sum256([]byte(o.Token)), true
+		s.token, s.configured = proto.Key(o.Token), true
+	}
+	if s.Heartbeat <= 0 {
+		s.Heartbeat = heartbeatEvery
 	}
 	if s.Log == nil {
 		s.Log = func(string) {}
@@ -105,15 +110,11 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// authorised compares in constant time. Before the first configure only the empty token is right.
-func (s *Server) authorised(token string) bool {
+// key proves who knows the token; locked is false before the first configure, when there is none.
+func (s *Server) key() (key [sha256.Size]byte, locked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.configured {
-		return token == ""
-	}
-	sum := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+	return s.token, s.configured
 }
 
 func (s *Server) state() (configured, failed bool, generation uint64) {

@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	initLog   = "/var/log/bhatti-init.log"
-	resumeLog = "/var/log/bhatti-resume.log"
+	resumeLog = "bhatti-resume.log"
 	hooksDir  = "/etc/bhatti/resume.d"
 	// backgroundLimit bounds one hook and the making of SSH host keys.
 	backgroundLimit = 2 * time.Minute
@@ -29,6 +28,7 @@ func (s *Server) start(r *configureRequest) (warnings []string) {
 	}
 	if r.Init != "" && r.Kind != "wake" {
 		if err := s.runInit(r.Init); err != nil {
+			s.activity.change(func() { s.activity.init = initStatus{State: "failed", Error: err.Error()} })
 			warnings = append(warnings, "init did not start: "+err.Error())
 		}
 	}
@@ -42,39 +42,6 @@ func (s *Server) start(r *configureRequest) (warnings []string) {
 		}
 	}()
 	return warnings
-}
-
-// runInit starts the user's script in the background.
-func (s *Server) runInit(script string) error {
-	shell := "/bin/sh"
-	if info, err := os.Stat("/bin/bash"); err == nil && info.Mode().IsRegular() {
-		shell = "/bin/bash"
-	}
-	c := command{Argv: []string{shell, "-c", script}, Cwd: "/"}
-	if identity, _ := s.user(1000); isDir(identity.Home) {
-		c.Cwd = identity.Home
-	}
-	if isDir("/workspace") {
-		c.Cwd = "/workspace"
-	}
-	spec, err := s.spec(&c)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(initLog), 0o755); err != nil {
-		return err
-	}
-	p, err := s.background(spec, initLog, true)
-	if err != nil {
-		return err
-	}
-	a := &s.activity
-	a.change(func() { a.init = true })
-	go func() {
-		<-p.Done
-		a.change(func() { a.init = false })
-	}()
-	return nil
 }
 
 // runHooks runs the image's own scripts one after the other, as root.
@@ -95,8 +62,7 @@ func (s *Server) runRoot(argv []string, kind string) {
 	root := uint32(0)
 	spec, err := s.spec(&command{Argv: argv, Env: map[string]string{"BHATTI_KIND": kind}, UID: &root})
 	if err == nil {
-		_ = os.MkdirAll(filepath.Dir(resumeLog), 0o755)
-		p, err2 := s.background(spec, resumeLog, true)
+		p, _, err2 := s.logged(spec, resumeLog)
 		if err = err2; err == nil {
 			select {
 			case <-p.Done:

@@ -34,7 +34,8 @@ func warm(c *conn, _ []byte) (any, error) {
 			func() error { return m.SetHostname(placeholder.Hostname) },
 			func() error {
 				if root := m.Root(); root != "" {
-					return placeholder.Apply(root)
+					_, err := placeholder.Apply(root)
+					return err
 				}
 				return nil
 			},

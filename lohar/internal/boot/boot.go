@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"bhatti/lohar/internal/initctl"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,8 @@ type Result struct {
 	Arguments map[string]string
 	// Warnings are faults that the guest can live with.
 	Warnings []error
+	// Signals are those by which the guest's tools ask for an end.
+	Signals <-chan os.Signal
 	// Trace says when (ms since the kernel's start) each step ended.
 	Trace string
 }
@@ -37,7 +40,7 @@ func Boot() (*Result, error) {
 	r := &Result{Arguments: map[string]string{}}
 	mark := func(step string) { r.Trace += fmt.Sprintf(" %s=%d", step, uptime().Milliseconds()) }
 	mark("start")
-	ignoreSignals()
+	r.Signals = ownSignals()
 	unix.Umask(0o022)
 	for _, m := range early {
 		if err := m.do(); err != nil {
@@ -69,15 +72,20 @@ func Boot() (*Result, error) {
 	}
 	r.Warnings = append(r.Warnings, conveniences()...)
 	r.Warnings = append(r.Warnings, cgroups()...)
+	r.Warnings = append(r.Warnings, commands()...)
 	mark("mounts")
 	return r, nil
 }
 
-// ignoreSignals keeps Go from ending process 1. Not signal.Ignore: children would inherit that.
-func ignoreSignals() {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1,
-		syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGPWR, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGXCPU, syscall.SIGXFSZ)
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
+// ownSignals keeps Go from ending process 1; what the guest's tools send comes through the channel. Not signal.Ignore:
+// children would inherit that.
+func ownSignals() <-chan os.Signal {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGALRM, syscall.SIGWINCH,
+		syscall.SIGIO, syscall.SIGXCPU, syscall.SIGXFSZ)
+	wanted := make(chan os.Signal, 4)
+	signal.Notify(wanted, initctl.Signals()...)
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF) // Ctrl-Alt-Del is SIGINT to us
+	return wanted
 }
 
 func (r *Result) arguments() {
@@ -101,7 +109,11 @@ func mountRoot() error {
 	if err := os.MkdirAll(newRoot, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(rootDevice, newRoot, "ext4", unix.MS_NOATIME, "discard"); err != nil {
+	err := unix.Mount(rootDevice, newRoot, "ext4", unix.MS_NOATIME, "discard")
+	if err == unix.EROFS || err == unix.EACCES { // a disk that cannot be written is still one to look at
+		err = unix.Mount(rootDevice, newRoot, "ext4", unix.MS_NOATIME|unix.MS_RDONLY, "")
+	}
+	if err != nil {
 		return fmt.Errorf("mount %s: %w", rootDevice, err)
 	}
 	return switchRoot(newRoot)

@@ -53,7 +53,7 @@ func makeDir(path string) error {
 }
 
 // switchRoot makes newRoot the root of this process and all that follow (the way of util-linux' switch_root: pivot_root
-// does not work on the initramfs), and frees the files of the initramfs. Our own executable lives on as /proc/self/exe.
+// does not work on the initramfs), and frees the files of the initramfs.
 func switchRoot(newRoot string) error {
 	for _, m := range early {
 		target := filepath.Join(newRoot, m.target)
@@ -77,7 +77,8 @@ func switchRoot(newRoot string) error {
 	return unix.Chdir("/")
 }
 
-// empty removes the files of the initramfs: they are memory. Mount points are left, whatever is mounted on them.
+// empty removes the files of the initramfs: they are memory. Mount points are left, whatever is mounted on them,
+// and our own executable, which is in memory anyway.
 func empty(dir, except string) {
 	var own, st unix.Stat_t
 	if unix.Lstat("/", &own) != nil {
@@ -86,7 +87,7 @@ func empty(dir, except string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if path == except || unix.Lstat(path, &st) != nil || st.Dev != own.Dev {
+		if path == except || path == ownBinary || unix.Lstat(path, &st) != nil || st.Dev != own.Dev {
 			continue
 		}
 		if e.IsDir() {

@@ -3,6 +3,7 @@ package identity
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -28,31 +29,48 @@ const (
 	marker   = "# set by bhatti"
 )
 
-// Apply writes the files below root. It is idempotent and leaves unchanged files alone.
-func (id Identity) Apply(root string) error {
+// Apply writes the files below root. It is idempotent and leaves unchanged files alone. What cannot be written (a root
+// file system that is read-only, full or failing) is covered by a file in memory; a file that is missing then cannot be
+// covered, and is a warning.
+func (id Identity) Apply(root string) (warnings []string, err error) {
 	etc := filepath.Join(root, "etc")
 	if err := os.MkdirAll(etc, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	if id.Clone || id.MachineID != "" && id.MachineID != strings.TrimSpace(readSome(filepath.Join(etc, "machine-id"), 64)) {
 		if err := removeHostKeys(root); err != nil {
-			return err
+			if err := coverHostKeys(root); err != nil {
+				return nil, fmt.Errorf("the original's SSH host keys: %w", err)
+			}
 		}
 	}
-	if id.MachineID != "" {
-		if err := replaceFile(filepath.Join(etc, "machine-id"), []byte(id.MachineID+"\n"), 0o444); err != nil {
-			return err
+	for _, f := range id.files(etc) {
+		err := replaceFile(filepath.Join(etc, f.name), f.data, f.mode)
+		if err == nil {
+			continue
 		}
+		if covered := cover(root, f.name, f.data, f.mode); covered != nil {
+			warnings = append(warnings, fmt.Sprintf("/etc/%s: %v, and %v", f.name, err, covered))
+		}
+	}
+	return warnings, nil
+}
+
+type file struct {
+	name string
+	data []byte
+	mode os.FileMode
+}
+
+func (id Identity) files(etc string) (list []file) {
+	if id.MachineID != "" {
+		list = append(list, file{"machine-id", []byte(id.MachineID + "\n"), 0o444})
 	}
 	if id.Hostname != "" {
-		if err := replaceFile(filepath.Join(etc, "hostname"), []byte(id.Hostname+"\n"), 0o644); err != nil {
-			return err
-		}
-		if err := replaceFile(filepath.Join(etc, "hosts"), hosts(filepath.Join(etc, "hosts"), id.Hostname), 0o644); err != nil {
-			return err
-		}
+		list = append(list, file{"hostname", []byte(id.Hostname + "\n"), 0o644},
+			file{"hosts", hosts(filepath.Join(etc, "hosts"), id.Hostname), 0o644})
 	}
-	return replaceFile(filepath.Join(etc, "resolv.conf"), resolvConf(id.Resolver, id.Search), 0o644)
+	return append(list, file{"resolv.conf", resolvConf(id.Resolver, id.Search), 0o644})
 }
 
 // hosts keeps the image's own entries and replaces ours.
@@ -125,7 +143,9 @@ func replaceFile(path string, data []byte, mode os.FileMode) error {
 func overwrite(path string, data []byte, mode os.FileMode) (done bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return false, nil
+		info, err := os.Lstat(path)
+		same := err == nil && info.Mode().IsRegular() && info.Size() == int64(len(data)) && readSome(path, maxHosts) == string(data)
+		return same, nil // also on a disk that cannot be written
 	}
 	defer f.Close()
 	var st unix.Stat_t

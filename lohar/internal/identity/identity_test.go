@@ -34,7 +34,7 @@ func TestApply(t *testing.T) {
 	}
 	id := Identity{Hostname: "dev", MachineID: strings.Repeat("a", 32), Resolver: []string{"169.254.77.1"}, Search: []string{"internal"}}
 	for range 2 { // twice: idempotent
-		if err := id.Apply(root); err != nil {
+		if _, err := id.Apply(root); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -67,7 +67,7 @@ func TestLinksAreNeverWrittenThrough(t *testing.T) {
 	}
 	long, short := Identity{Hostname: strings.Repeat("h", 63), MachineID: strings.Repeat("a", 32)}, Identity{Hostname: "h"}
 	for _, id := range []Identity{long, short} {
-		if err := id.Apply(root); err != nil {
+		if _, err := id.Apply(root); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestHostKeysAreNeverShared(t *testing.T) {
 		"wake, no names": {Identity{}, true},
 	} {
 		root := setUp()
-		if err := c.id.Apply(root); err != nil {
+		if _, err := c.id.Apply(root); err != nil {
 			t.Fatal(err)
 		}
 		_, err := os.Stat(root + key)

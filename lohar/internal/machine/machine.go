@@ -12,6 +12,14 @@ type Volume struct {
 	ReadOnly bool   `json:"read_only"`
 }
 
+// End says how a machine ends.
+type End struct {
+	Reboot bool
+	By     string // host or guest: who asked for it
+	// Grace is the time between TERM and KILL.
+	Grace time.Duration
+}
+
 // Machine changes the guest as a whole.
 type Machine interface {
 	// Root is the directory that holds the guest's /etc; empty when nothing may be written there.
@@ -36,8 +44,8 @@ type Machine interface {
 	UserCgroup() int
 	// BusyTime is the CPU time that user processes have used.
 	BusyTime() time.Duration
-	// PowerOff ends all processes within grace and turns the machine off. It does not return on a real one.
-	PowerOff(grace time.Duration)
+	// End ends all processes and the machine. It does not return on a real one.
+	End(e End)
 	// RefusesConfigure is the fail-closed test's hook (kernel argument bhatti.test=refuse-configure).
 	RefusesConfigure() bool
 }

@@ -20,7 +20,7 @@ func (Recorder) ThawFS() error                  { return nil }
 func (Recorder) FreezeUser(time.Duration) error { return nil }
 func (Recorder) ThawUser() error                { return nil }
 func (Recorder) UserCgroup() int                { return 0 }
-func (Recorder) PowerOff(time.Duration)         {}
+func (Recorder) End(End)                        {}
 func (Recorder) RefusesConfigure() bool         { return false }
 
 // BusyTime is that of the children that have ended.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"bhatti/lohar/internal/proto"
@@ -75,7 +76,7 @@ func poke(conn net.Conn) error {
 		body    map[string]any
 		refused bool
 	}{
-		{proto.Hello, map[string]any{"v": proto.Version, "token": ""}, false},
+		{proto.Hello, map[string]any{"v": proto.Version, "nonce": strings.Repeat("0", 2*proto.NonceSize)}, false},
 		{proto.Request, map[string]any{"op": "warm", "now": now}, false},
 		{proto.Request, map[string]any{"op": "configure", "now": now, "kind": "none", "files": []any{}, "env": map[string]string{"a": "b"}}, true},
 		{proto.Request, map[string]any{"op": "ping", "now": now}, false},

@@ -8,18 +8,22 @@ import (
 )
 
 // Version of the protocol; there is only one.
-const Version = 2
+const Version = 3
 
 // Type says what a frame carries.
 type Type byte
 
 // Frame types, as in the table of docs/guest-protocol.md.
 const (
-	Hello    Type = 0x01
-	Welcome  Type = 0x02
-	Request  Type = 0x03
-	Result   Type = 0x04
-	Error    Type = 0x05
+	Hello   Type = 0x01
+	Welcome Type = 0x02
+	Request Type = 0x03
+	Result  Type = 0x04
+	Error   Type = 0x05
+	// Heartbeat says that a request which is silent is still being served.
+	Heartbeat Type = 0x06
+	// Proof is the host's half of the mutual proof of the token.
+	Proof    Type = 0x07
 	Stdin    Type = 0x10
 	StdinEOF Type = 0x11
 	Stdout   Type = 0x12
@@ -38,6 +42,8 @@ const (
 	MaxData    = 256 << 10
 	// MaxHello bounds what an unauthenticated peer can make us hold.
 	MaxHello = 4 << 10
+	// ProofSize is that of an HMAC-SHA256.
+	ProofSize = 32
 )
 
 // Errors of Read besides those of the reader. io.EOF is a clean end at a frame boundary.
@@ -57,6 +63,8 @@ func maxFromHost(t Type) int {
 	switch t {
 	case Hello:
 		return MaxHello
+	case Proof:
+		return ProofSize
 	case Request, Stdin:
 		return MaxPayload
 	case Signal:
@@ -70,7 +78,19 @@ func maxFromHost(t Type) int {
 }
 
 // Read reads one frame sent by the host. Length and type are checked before anything is allocated.
-func Read(r io.Reader) (Frame, error) {
+func Read(r io.Reader) (Frame, error) { return read(r, maxFromHost) }
+
+// Expect reads a frame that must be of type want: of a peer that has not proved itself nothing else is held.
+func Expect(r io.Reader, want Type) (Frame, error) {
+	return read(r, func(t Type) int {
+		if t != want {
+			return -1
+		}
+		return maxFromHost(t)
+	})
+}
+
+func read(r io.Reader, bound func(Type) int) (Frame, error) {
 	var header [HeaderSize]byte
 	if _, err := io.ReadFull(r, header[:4]); err != nil {
 		return Frame{}, err
@@ -83,7 +103,7 @@ func Read(r io.Reader) (Frame, error) {
 		return Frame{}, unexpected(err)
 	}
 	t, size := Type(header[4]), int(length-1)
-	limit := maxFromHost(t)
+	limit := bound(t)
 	if limit < 0 {
 		return Frame{}, ErrType
 	}

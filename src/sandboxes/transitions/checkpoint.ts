@@ -42,6 +42,7 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     frozen = true;
     t.reached("frozen");
     const pausedAt = performance.now();
+    actor.guest!.standsStill(true);
     await vm.pause();
     await vm.saveState(`${into}/state`);
     t.reached("saved");
@@ -67,6 +68,7 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     t.end();
     throw error;
   } finally {
+    actor.guest?.standsStill(false);
     if (actor.vm) actor.enter(was);
   }
 }
