@@ -75,6 +75,7 @@ export async function build(config: Config, log: Logger) {
     (mb) => memory.heldMb() + pool.heldMb() + mb < memory.budgetMb / 2,
   );
   memory.alsoHeldMb = () => pool.heldMb();
+  memory.onRelease = () => pool.roomMade();
   const events = new EventLog(store, log);
   const metrics = new Metrics();
   const sandboxes = new SandboxService({

@@ -18,7 +18,7 @@ export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
     const ref = c.req.param("ref");
     const lease = await sandboxes.lease(c.get("user"), ref, "ports", c.req.raw.signal);
     try {
-      const ports = await lease.guest.ports().catch(() => []);
+      const ports = await lease.guest.ports();
       return reply(
         c,
         ports.map(({ port }) => ({ container_port: port, proxy_url: `/sandboxes/${ref}/proxy/${port}/` })),

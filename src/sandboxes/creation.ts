@@ -119,6 +119,8 @@ export class Creation {
           if (!waiting) template = clone;
           return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
         });
+      }).finally(() => {
+        if (waiting) deps.pool.handedOver(waiting);
       });
     };
     const made = await this.claim(user, want.name, () =>

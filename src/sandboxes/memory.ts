@@ -16,6 +16,9 @@ export class MemoryBudget {
   }
   readonly budgetMb: number;
 
+  /** Called when memory was given back. */
+  onRelease: () => void = () => {};
+
   /** Memory that others hold and give back by `evict`, MiB. */
   alsoHeldMb: () => number = () => 0;
 
@@ -43,13 +46,13 @@ export class MemoryBudget {
     this.held.set(id, need);
   }
 
-  /** Without a check: for VMs that already run (adopted after a restart of the daemon). */
+  /** Without a check: for VMs that already run (adopted after a restart of the daemon, taken from the waiting ones). */
   adopt(id: string, memoryMb: number): void {
     this.held.set(id, memoryMb + OVERHEAD_MB);
   }
 
   release(id: string): void {
-    this.held.delete(id);
+    if (this.held.delete(id)) this.onRelease();
   }
 }
 

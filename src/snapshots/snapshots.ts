@@ -112,12 +112,15 @@ export class SnapshotService implements Snapshots {
     const dir = this.dir(row);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     try {
+      faultPoint("fork:begin");
       await this.fill(row, source.id);
+      faultPoint("fork:filled");
       const made = await Promise.allSettled(
         Array.from({ length: count }, (_, i) =>
           this.clone(user, row, "fork", names[i], `${source.name.slice(0, 48)}-fork`),
         ),
       );
+      faultPoint("fork:cloned");
       const failed = made.find((result) => result.status === "rejected");
       const sandboxes = made.filter((result) => result.status === "fulfilled").map((result) => result.value);
       if (failed) {

@@ -25,6 +25,10 @@ const WAIT_MS = 200;
 
 export class VmPool {
   private waiting: WaitingVm[] = [];
+  /** Taken by a create that has not reserved memory for it yet: still counted here. */
+  private readonly taken = new Set<WaitingVm>();
+  /** MiB of the VM that is being prepared. */
+  private preparingMb = 0;
   private shapes: TemplateShape[] = [];
   private filling: Promise<void> | null = null;
   private stopped = false;
@@ -61,14 +65,22 @@ export class VmPool {
       const at = this.waiting.findIndex((candidate) => candidate.key === key);
       if (at < 0) return null;
       const [found] = this.waiting.splice(at, 1);
+      this.taken.add(found!);
       if ((await found!.vm.state().catch(() => "exited")) === "paused") return found!;
       await this.discard(found!);
     }
   }
 
+  /** The memory of a taken VM is now counted by its owner. */
+  handedOver(vm: WaitingVm): void {
+    this.taken.delete(vm);
+  }
+
   /** Ends a VM that nobody got. */
-  async discard({ vm, slot, spec }: WaitingVm): Promise<void> {
+  async discard(waiting: WaitingVm): Promise<void> {
+    const { vm, slot, spec } = waiting;
     await vm.kill().catch(() => {});
+    this.taken.delete(waiting);
     await this.deps.network.giveUp(slot).catch(() => {});
     await rm(spec.dir, { recursive: true, force: true });
   }
@@ -80,12 +92,15 @@ export class VmPool {
     return last !== undefined;
   }
 
+  /** Memory of VMs that wait, are being prepared, or are on their way to an owner, MiB. */
   heldMb(): number {
-    return this.waiting.reduce((sum, { spec }) => sum + spec.shape.memoryMib, 0);
+    const held = [...this.waiting, ...this.taken];
+    return held.reduce((sum, { spec }) => sum + spec.shape.memoryMib, this.preparingMb);
   }
 
-  size(): number {
-    return this.waiting.length;
+  /** Memory became free: VMs that could not be prepared for want of it are prepared now. */
+  roomMade(): void {
+    this.fill();
   }
 
   async stop(): Promise<void> {
@@ -111,9 +126,12 @@ export class VmPool {
       );
       if (this.stopped || !shape || !this.mayHold(shape.memoryMb)) return;
       if (!this.templates.has(shape)) return;
-      const made = await this.templates.with(shape, async (source) =>
-        source ? this.prepare(shape, source.dir) : null,
-      );
+      this.preparingMb = shape.memoryMb;
+      const made = await this.templates
+        .with(shape, async (source) => (source ? this.prepare(shape, source.dir) : null))
+        .finally(() => {
+          this.preparingMb = 0;
+        });
       if (!made) {
         await Bun.sleep(WAIT_MS); // no namespace is ready just now
         continue;

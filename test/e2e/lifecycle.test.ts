@@ -1,5 +1,6 @@
 /** Create, exec, files, destroy on real VMs, over the wire. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { Api } from "./api.ts";
 import { Installation } from "./harness.ts";
 
@@ -75,7 +76,14 @@ describe("exec", () => {
     let rest = "";
     let exit: unknown;
     const decoder = new TextDecoder();
+    const rss = () =>
+      Number(readFileSync(`/proc/${installation.pid}/status`, "utf8").match(/VmRSS:\s+(\d+)/)![1]) / 1024;
+    const before = rss();
+    let most = 0;
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+      // A reader that lags: what is not read must wait in the guest, not in the daemon.
+      if (bytes % 8_000_000 < chunk.length) await Bun.sleep(50);
+      most = Math.max(most, rss() - before);
       rest += decoder.decode(chunk, { stream: true });
       const lines = rest.split("\n");
       rest = lines.pop()!;
@@ -86,6 +94,7 @@ describe("exec", () => {
       }
     }
     expect(bytes).toBe(104_857_600);
+    expect(most).toBeLessThan(60); // MiB
     expect(exit).toEqual({ type: "exit", exit_code: 0 });
   }, 120_000);
 

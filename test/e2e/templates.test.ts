@@ -53,3 +53,23 @@ test("a configured shape is ready before the first create, and again when its im
   expect(machineId).toMatch(/^[0-9a-f]{32}$/);
   expect(machineId).not.toMatch(/^(0+|1+)$/);
 }, 200_000);
+
+test("VMs that could not be prepared for want of memory are prepared when it comes back", async () => {
+  const small = await Installation.create({
+    config: { templates: [{ memory_mb: 128 }], vm_pool: 1, memory_budget_mb: 700 },
+  });
+  try {
+    const waiting = () =>
+      readdirSync(`${small.dataDir}/sandboxes`).filter((name) => !/^(\.|template-)/.test(name));
+    await until("a waiting VM", () => waiting().length === 1);
+    // Takes the waiting VM's memory away, and more than half of the budget with it.
+    const { id, engine_id } = await small.api.create({ memory_mb: 512 });
+    await until("no waiting VM", () => waiting().join() === engine_id);
+    await Bun.sleep(3000);
+    expect(waiting()).toEqual([engine_id]);
+    await small.api.destroy(id);
+    await until("a waiting VM again", () => waiting().length === 1);
+  } finally {
+    await small.remove();
+  }
+}, 200_000);

@@ -1,6 +1,6 @@
 /** Hot, warm, cold: what cools down, what keeps hot, what a wake brings back. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import type { Api } from "./api.ts";
 import { Installation } from "./harness.ts";
 
@@ -15,7 +15,12 @@ afterAll(async () => {
   await installation?.remove();
 }, 120_000);
 
-const clockError = async (name: string) => Math.abs(Number(await api.sh(name, "date +%s%3N")) - Date.now());
+/** ms that the guest's clock is outside the time in which it was asked: a slow machine is not a wrong clock. */
+const clockError = async (name: string) => {
+  const asked = Date.now();
+  const told = Number(await api.sh(name, "date +%s%3N"));
+  return Math.max(0, asked - told, told - Date.now());
+};
 
 describe("stop and start", () => {
   test("processes, memory and files are where they were; both calls are idempotent", async () => {
@@ -59,17 +64,20 @@ describe("stop and start", () => {
 
   test("two hundred simultaneous requests to one cold sandbox: one restore, no error", async () => {
     await api.stop("s1");
+    const { id } = await api.get("s1");
+    // What the engine did, from the daemon's own trace: one line per restore.
+    const restores = () =>
+      installation
+        .log()
+        .split("\n")
+        .filter((line) => line.includes('"transition":"start"') && line.includes(id)).length;
+    const before = restores();
     const answers = await Promise.all(
       Array.from({ length: 200 }, () => api.call("HEAD", "/sandboxes/s1/files?path=/etc/hostname")),
     );
     expect(answers.every((a) => a.status === 200)).toBe(true);
-    const wakes = (await api.ok<{ type: string }[]>("GET", "/events?sandbox=s1&type=thermal.wake&limit=1000"))
-      .length;
-    await api.stop("s1");
-    await api.exec("s1", ["true"]);
-    expect((await api.ok<unknown[]>("GET", "/events?sandbox=s1&type=thermal.wake&limit=1000")).length).toBe(
-      wakes + 1,
-    );
+    expect(restores() - before).toBe(1);
+    expect((await installation.leftovers()).vmms).toBe(1);
   }, 120_000);
 
   test("a caller that leaves in the middle of a wake does no harm", async () => {
@@ -146,28 +154,44 @@ describe("idle", () => {
       cold_after_s: 1,
       init: "sleep 5; echo init >/tmp/init-done",
     });
-    // The init script keeps it hot by itself.
-    await Bun.sleep(3500);
-    expect(await api.get("busy")).toMatchObject({ thermal: "hot" });
-    expect(await api.sh("busy", "sleep 4; cat /tmp/init-done")).toBe("init");
-    await api.exec("busy", ["sh", "-c", "sleep 4; echo done >/tmp/detached"], { detach: true });
-    await Bun.sleep(4500);
-    expect(await api.sh("busy", "cat /tmp/detached")).toBe("done");
-    await api.sh("busy", "head -c 30000000 /dev/urandom >/tmp/big");
-    const response = await fetch(`${installation.url}/sandboxes/busy/files?path=/tmp/big`, {
-      headers: { authorization: `Bearer ${installation.key()}` },
+    const pauses = async () =>
+      (await api.ok<{ ts: string }[]>("GET", "/events?sandbox=busy&type=thermal.pause&limit=100")).map(
+        (event) => Date.parse(event.ts),
+      );
+    const view = () => api.get("busy");
+    /** Runs `work` and asserts that the sandbox was not paused in between. */
+    const untouched = async (work: () => Promise<unknown>) => {
+      const began = Date.now();
+      await work();
+      const ended = Date.now();
+      expect((await pauses()).filter((at) => at >= began && at <= ended)).toEqual([]);
+    };
+    await untouched(async () => {
+      // The init script keeps it hot by itself.
+      await Bun.sleep(3500);
+      expect(await view()).toMatchObject({ thermal: "hot" });
+      expect(await api.sh("busy", "sleep 4; cat /tmp/init-done")).toBe("init");
     });
-    let bytes = 0;
-    for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
-      bytes += chunk.length;
-      if (bytes < 4_000_000) await Bun.sleep(100);
-    }
-    expect(bytes).toBe(30_000_000);
-    const pauses = await api.ok<{ type: string }[]>(
-      "GET",
-      "/events?sandbox=busy&type=thermal.pause&limit=100",
-    );
-    expect(pauses.length).toBeLessThanOrEqual(1);
+    // The control: with nothing to do it is paused, and the events say so.
+    await api.until("busy", (s) => s.thermal !== "hot");
+    expect((await pauses()).length).toBeGreaterThan(0);
+    await untouched(async () => {
+      await api.exec("busy", ["sh", "-c", "sleep 4; echo done >/tmp/detached"], { detach: true });
+      await Bun.sleep(3500);
+    });
+    expect(await api.sh("busy", "sleep 1; cat /tmp/detached")).toBe("done");
+    await api.sh("busy", "head -c 30000000 /dev/urandom >/tmp/big");
+    await untouched(async () => {
+      const response = await fetch(`${installation.url}/sandboxes/busy/files?path=/tmp/big`, {
+        headers: { authorization: `Bearer ${installation.key()}` },
+      });
+      let bytes = 0;
+      for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+        bytes += chunk.length;
+        if (bytes < 4_000_000) await Bun.sleep(100);
+      }
+      expect(bytes).toBe(30_000_000);
+    });
     await api.destroy("busy");
   }, 120_000);
 
@@ -198,14 +222,22 @@ describe("idle", () => {
   }, 180_000);
 });
 
+/** Changes one bit in the middle of a file; size and times stay as they were. */
+function flipBit(path: string): void {
+  const { atime, mtime, size } = statSync(path);
+  const bytes = readFileSync(path);
+  bytes[Math.floor(size / 2)]! ^= 1;
+  writeFileSync(path, bytes);
+  utimesSync(path, atime, mtime);
+}
+
 describe("damage", () => {
   const dirOf = async (name: string) =>
     `${installation.dataDir}/sandboxes/${(await api.get(name)).engine_id}`;
-  const rows = () => readFileSync(`${installation.dataDir}/state.db`);
 
   test.each([
     ["state truncated", (dir: string) => truncateSync(`${dir}/state.1`, 1000)],
-    ["state changed", (dir: string) => writeFileSync(`${dir}/state.1`, Buffer.alloc(60_000, 7))],
+    ["one bit in the middle of the state flipped", (dir: string) => flipBit(`${dir}/state.1`)],
     ["memory truncated", (dir: string) => truncateSync(`${dir}/mem.0`, 4096)],
   ])(
     "%s: refused with the reason, start --force boots the disk",
@@ -225,7 +257,6 @@ describe("damage", () => {
       });
       expect(await api.sh("hurt", "cat /workspace/kept; ls /dev/shm; hostname")).toBe("kept\nhurt");
       await api.destroy("hurt");
-      expect(rows().length).toBeGreaterThan(0);
     },
     120_000,
   );

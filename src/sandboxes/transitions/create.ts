@@ -23,7 +23,11 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   const { row, deps } = actor;
   const t = new Transition(actor, "create");
   t.reached("begin");
-  await deps.memory.reserve(row.id, row.memory_mb);
+  if (source.waiting) {
+    // Its memory was counted with the waiting ones: it changes hands without a moment in between.
+    deps.memory.adopt(row.id, row.memory_mb);
+    deps.pool.handedOver(source.waiting);
+  } else await deps.memory.reserve(row.id, row.memory_mb);
   await mkdir(actor.dir, { recursive: true, mode: 0o700 });
   const spec = vmSpec(actor);
   const disk = spec.drives[0]!.path;

@@ -1,24 +1,37 @@
 /** The floor: QEMU by itself, with the same kernel, memory and disk, without jail, daemon, database or network set-up. */
 import { chownSync, mkdirSync, rmSync } from "node:fs";
-import { loharPath } from "../src/daemon/lohar.ts";
-import { QemuEngine } from "../src/engine/qemu/qemu.ts";
-import { createGuestClient } from "../src/guest/client.ts";
-import { createImages } from "../src/images/images.ts";
-import { createKernels } from "../src/kernel/kernels.ts";
-import { createLog } from "../src/lib/log.ts";
-import { HostNetwork } from "../src/network/create.ts";
-import { GUEST } from "../src/network/network.ts";
-import { createStorage } from "../src/storage/create.ts";
+import { loharPath } from "../../src/daemon/lohar.ts";
+import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
+import { createGuestClient } from "../../src/guest/client.ts";
+import { createImages } from "../../src/images/images.ts";
+import { createKernels } from "../../src/kernel/kernels.ts";
+import { createLog } from "../../src/lib/log.ts";
+import { HostNetwork } from "../../src/network/create.ts";
+import { GUEST } from "../../src/network/network.ts";
+import { createStorage } from "../../src/storage/create.ts";
+import { claimBase } from "../../test/e2e/claim.ts";
+import type { Suite } from "../stage.ts";
 
-/** ms. Boot: process to agent's answer. Restore: process to vCPUs running, everything prepared before the clock starts. */
-export async function rawVmm(
-  dataDir: string,
-  memoryMib: number,
-): Promise<{ boot: number[]; restore: number[] }> {
+export const rawVmm: Suite = {
+  name: "raw",
+  async run({ table, installation }) {
+    const { boot, restore, firstExec } = await measure(installation.dataDir, 512);
+    table.add("floor: raw VMM boot to agent", boot);
+    table.add("floor: raw VMM restore to vCPUs running", restore);
+    table.add("floor: raw VMM restore to first exec", firstExec);
+  },
+};
+
+/**
+ * ms. Boot: process to agent's answer. Restore: process to vCPUs running, and to the result of a first exec; everything is
+ * prepared before the clock starts.
+ */
+async function measure(dataDir: string, memoryMib: number) {
+  const claim = claimBase();
   const engine = QemuEngine.create({ lohar: await loharPath(dataDir), accel: "tcg" });
   const network = new HostNetwork({
-    prefix: "rwz",
-    base: 44,
+    prefix: claim.prefix,
+    base: claim.base,
     poolSize: 0,
     dnsUpstreams: [],
     allowedPrivate: [],
@@ -43,7 +56,7 @@ export async function rawVmm(
     memoryPath: `${dir}/mem`,
     kernel: createKernels(dataDir).current(),
   };
-  const result = { boot: [] as number[], restore: [] as number[] };
+  const result = { boot: [] as number[], restore: [] as number[], firstExec: [] as number[] };
   try {
     for (let i = 0; i < 8; i++) {
       rmSync(dir, { recursive: true, force: true });
@@ -71,11 +84,17 @@ export async function rawVmm(
       const vm = await engine.restore(spec, `${dir}/state`);
       await vm.resume();
       result.restore.push(performance.now() - began);
+      const guest = createGuestClient({ host: net.address, port: GUEST.agentPort, token: "" });
+      const { exitCode } = await guest.exec({ argv: ["true"] }, { stdout() {}, stderr() {} });
+      if (exitCode !== 0) throw new Error(`exec of true: ${exitCode}`);
+      result.firstExec.push(performance.now() - began);
+      guest.disconnect();
       await vm.kill();
     }
     return result;
   } finally {
     await network.purge();
+    claim.release();
     rmSync(dir, { recursive: true, force: true });
   }
 }
