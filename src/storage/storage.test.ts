@@ -72,13 +72,20 @@ test("promises of space are kept: no more is promised than there is, and given b
 });
 
 test("a full disk is our own error with a remedy, and leaves nothing", async () => {
-  const storage = await createStorage(btrfs, 0);
-  await expect(
-    (async () => {
-      writeFileSync(`${dir}/big`, Buffer.alloc(400_000_000, 1));
-      await run(["cp", `${dir}/big`, `${btrfs}/big`]);
-    })(),
-  ).rejects.toThrow("No space left");
-  await run(["rm", "-f", `${btrfs}/big`, `${dir}/big`]);
-  expect(storage.free().totalBytes).toBeGreaterThan(0);
+  const small = `${dir}/small`;
+  await run(["mkdir", small]);
+  await run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", small]);
+  try {
+    const storage = await createStorage(small, 0);
+    writeFileSync(`${small}/a`, Buffer.alloc(5_000_000, 1));
+    const failed = await storage.clone(`${small}/a`, `${small}/b`).catch((error: unknown) => error);
+    expect(failed).toMatchObject({ code: "disk_full", remedy: expect.stringContaining("destroy") });
+    expect((await run(["ls", "-A", small])).trim()).toBe("a");
+    await run(["rm", `${small}/a`]);
+    writeFileSync(`${small}/a`, Buffer.alloc(3_000_000, 1));
+    await storage.clone(`${small}/a`, `${small}/b`); // the twin: with room the same call succeeds
+    expect(statSync(`${small}/b`).size).toBe(3_000_000);
+  } finally {
+    await run(["umount", small]);
+  }
 });
