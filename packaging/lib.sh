@@ -131,3 +131,23 @@ build_all() {
   lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "$(tail -n 1 "$LOG")"
   bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG" "$(tail -n 1 "$LOG")"
 }
+
+# set_up KIND…: all that has to be here before a checkout's own programs can run, for the programs of KIND.
+set_up() {
+  check_system
+  install_programs "$@"
+  refresh_lists
+  install_bun
+  install_go
+  say "building"
+  build_all
+  give_back
+}
+
+# What was built belongs to whom the checkout belongs to: under sudo that is not root, who would be left with files that
+# they cannot remove.
+give_back() {
+  local owner
+  owner=$(stat -c %u:%g .)
+  [ "$owner" = 0:0 ] || chown -hR "$owner" node_modules dist
+}
