@@ -74,8 +74,8 @@ step 1 "packages"
 install_programs product
 refresh_lists
 step 2 "toolchains (Bun, Go)"
-install_bun
 install_go
+install_bun
 step 3 "build"
 build_all
 give_back
