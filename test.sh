@@ -9,10 +9,13 @@ usage: sudo ./test.sh [SUITE]...        default: check go unit e2e security
   check      formatter, linter, types, gofmt, vet, shellcheck
   go         the guest agent
   unit       src/, against real namespaces, file systems and databases
-  e2e        real daemons with real VMs; security, lab, breaks likewise, from test/<name>/*.test.ts
+  e2e        real daemons with real VMs
+  security   attackers: guest root, VMM, tenants, local users, clients
+  lab        a machine with working KVM, emulated
+  breaks     deliberate breaks, each of which must turn its test red ('breaks-NAME': one of them)
   fresh      install.sh and 'check go unit' on a bare Debian 12 and 13 ('fresh bookworm' or 'fresh trixie': one of them)
   bench      the benchmark, as a suite that fails when it does not end well
-  e2e-NAME   one file of a suite: e2e-thermal is test/e2e/thermal.test.ts
+  e2e-NAME   one file of e2e, security or lab: e2e-thermal is test/e2e/thermal.test.ts
 
   BHATTI_TEST_JOBS=N        VM suites side by side (default: 2 where there are two cores)
   BHATTI_TEST_LOGS=DIR      logs, one a suite (default /var/log/bhatti-test)
@@ -20,7 +23,7 @@ usage: sudo ./test.sh [SUITE]...        default: check go unit e2e security
 TEXT
 }
 
-suites=() files=() releases=()
+suites=() files=() breaks=() releases=()
 for word in "$@"; do
   case $word in
     -h | --help)
@@ -29,6 +32,7 @@ for word in "$@"; do
       ;;
     check | go | unit | e2e | security | lab | breaks | fresh | bench) suites+=("$word") ;;
     bookworm | trixie) releases+=("$word") ;;
+    breaks-*) breaks+=("${word#breaks-}") ;;
     *-*)
       file=test/${word%%-*}/${word#*-}.test.ts
       [ -f "$file" ] || { echo "error: $file does not exist" >&2 && exit 2; }
@@ -40,7 +44,7 @@ for word in "$@"; do
       ;;
   esac
 done
-[ ${#suites[@]} -gt 0 ] || [ ${#files[@]} -gt 0 ] || [ ${#releases[@]} -gt 0 ] || suites=(check go unit e2e security)
+[ $# -gt 0 ] || suites=(check go unit e2e security)
 [ ${#releases[@]} -eq 0 ] || suites+=(fresh)
 [ ${#releases[@]} -gt 0 ] || releases=(bookworm trixie)
 wants() { [[ " ${suites[*]} " == *" $1 "* ]]; }
@@ -70,15 +74,14 @@ if wants check; then
   run_check biome 300 bunx --bun --no-install biome check .
   run_check types 300 bunx --bun --no-install tsc --noEmit
   # shellcheck disable=SC2016
-  run_check gofmt 300 bash -c 'cd lohar && test -z "$("$(go env GOROOT)/bin/gofmt" -l . | tee /dev/stderr)"'
-  run_check vet 600 env CGO_ENABLED=0 go -C lohar vet ./...
+  run_check gofmt 300 bash -c 'fmt=$(go -C lohar env GOROOT)/bin/gofmt && test -z "$("$fmt" -l lohar test | tee /dev/stderr)"'
+  run_check vet 600 env CGO_ENABLED=0 bash -c 'go -C lohar vet ./... && go -C test/packet vet ./...'
   run_check shell 300 shellcheck -x -S warning install.sh test.sh bench.sh .ci/run test/suites.sh test/fresh/*.sh packaging/*.sh lohar/build.sh tiers/*.sh
 fi
 wants go && run_go
 wants unit && run_bun unit 420 src test/suites.test.ts
 
-# Suites with VMs, the longest files first. Those of the lab boot a machine of their own and those of the breaks change the
-# sources: one at a time, after the others.
+# Suites with VMs, the longest files first. Those of the lab boot a machine of their own: one at a time, after the others.
 vm_jobs() { # SECONDS FOLDER…
   local limit=$1 folder file
   shift
@@ -91,13 +94,16 @@ vm_jobs() { # SECONDS FOLDER…
 }
 jobs=${BHATTI_TEST_JOBS:-$(($(nproc) > 1 ? 2 : 1))}
 mapfile -t beside < <(vm_jobs 900 e2e security)
-mapfile -t alone < <(vm_jobs 3000 lab breaks)
-if [ $((${#beside[@]} + ${#alone[@]})) -gt 0 ]; then
+mapfile -t alone < <(vm_jobs 3000 lab)
+if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]})) -gt 0 ] || wants breaks; then
   # Kernel and image are kept for the next run when somebody works on the suites.
   [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || trap 'bun test/e2e/clean.ts' EXIT
   run_check test-base 900 bun test/e2e/prepare.ts
   run_jobs "$jobs" "${beside[@]}"
   run_jobs 1 "${alone[@]}"
+  if wants breaks || [ ${#breaks[@]} -gt 0 ]; then
+    run_lines breaks 5400 '^red ' '^NOT RED' bun test/breaks/run.ts "${breaks[@]}"
+  fi
   run_check leftovers 120 bun test/e2e/leftovers.ts
 fi
 if wants bench; then run_check bench 3600 bun bench/run.ts; fi

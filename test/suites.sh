@@ -106,24 +106,28 @@ run_jobs() {
   wait
 }
 
-# run_fresh RELEASE PLAN…: the bare machines of a release side by side; counts what their checks say, one line each.
+# run_fresh RELEASE PLAN…: the bare machines of a release side by side.
 run_fresh() {
-  local release=$1 plan
+  local release=$1 plan name
   shift
   for plan in "$@"; do
+    name=fresh-$release-$plan
     {
-      run_machine "$release" "$plan" >"$LOGS/results/.out-fresh-$release-$plan" 2>&1
-      cat "$LOGS/results/.out-fresh-$release-$plan"
+      run_lines "$name" 2400 '^ok: ' '^not ok: ' test/fresh/run.sh "$release" "$plan" >"$LOGS/results/.out-$name" 2>&1
+      cat "$LOGS/results/.out-$name"
     } &
   done
   wait
 }
-run_machine() {
-  local name=fresh-$1-$2 began=$SECONDS status log="$LOGS/fresh-$1-$2.log"
-  limited "$name" 1800 test/fresh/run.sh "$1" "$2" >"$log" 2>&1
+
+# run_lines NAME SECONDS PASSED FAILED COMMAND…: a program that prints a line for each of its checks; two patterns count them.
+run_lines() {
+  local name=$1 limit=$2 good=$3 not=$4 began=$SECONDS status log="$LOGS/$1.log"
+  shift 4
+  limited "$name" "$limit" "$@" >"$log" 2>&1
   status=$?
-  finish "$name" $status "$(grep -c '^ok: ' "$log")" "$(grep -c '^not ok: ' "$log")" 0 $((SECONDS - began))
-  [ $status -eq 0 ] || { grep '^not ok: ' "$log"; tail -60 "$log"; }
+  finish "$name" $status "$(grep -c "$good" "$log")" "$(grep -c "$not" "$log")" 0 $((SECONDS - began))
+  [ $status -eq 0 ] || { grep "$not" "$log"; tail -60 "$log"; }
 }
 
 # sum: adds up all result lines; names of suites that failed go to `bad`.

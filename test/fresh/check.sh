@@ -4,12 +4,12 @@ set -uo pipefail
 failures=0
 export OUT=/tmp/check.out
 
-# check NAME COMMAND…: at most 15 minutes. The output is shown when it fails.
+# check NAME COMMAND…: at most 20 minutes. The output is shown when it fails.
 check() {
   local name=$1 began=$SECONDS status
   shift
   # In a shell of its own, so that functions can be checked as well; its group is ended with it.
-  timeout --kill-after=10 900 bash -c 'eval "$1"; shift; set -uo pipefail; "$@"' check "$(declare -f)" "$@" </dev/null >"$OUT" 2>&1
+  timeout --kill-after=10 1200 bash -c 'eval "$1"; shift; set -uo pipefail; "$@"' check "$(declare -f)" "$@" </dev/null >"$OUT" 2>&1
   status=$?
   if [ $status -eq 0 ]; then
     echo "ok: $name ($((SECONDS - began)) s)"
