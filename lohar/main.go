@@ -19,6 +19,9 @@ func main() {
 		personality = os.Args[1]
 	}
 	switch {
+	case personality == jail.Enter:
+		// Process 1 too, but of a VMM's namespace.
+		os.Exit(jail.EnterMain(os.Args[2:]))
 	case os.Getpid() == 1:
 		pid1()
 	case shutdown.Called(os.Args[0]):

@@ -2,7 +2,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import type { Guest } from "../guest/guest.ts";
-import { type Engine, EngineError, type Vm, type VmSpec } from "./engine.ts";
+import { consoleFile, type Engine, EngineError, type Vm, type VmmProcess, type VmSpec } from "./engine.ts";
+import { ringTail } from "./ring.ts";
 
 /** What a contract test needs around an engine. */
 export interface Bench {
@@ -68,7 +69,11 @@ export function engineContract(name: string, bench: () => Bench): void {
       expect(status).toMatch(/^CapBnd:\s+0+$/m);
       expect(status).toMatch(/^NoNewPrivs:\s+1$/m);
       expect(status).toMatch(/^Seccomp:\s+2$/m);
-      expect(statSync(`/proc/${pid}/root/`).ino).toBe(statSync(`${spec.dir}/vm`).ino);
+      // A root of its own that it cannot write; processes of its own.
+      expect(readFileSync(`/proc/${pid}/mountinfo`, "latin1")).toMatch(
+        /^\S+ \S+ \S+ \/ \/ ro,nosuid,noexec/m,
+      );
+      expect(status).toMatch(/^NSpid:\s+\d+\s+1$/m);
       expect(statSync(`/proc/${pid}/ns/net`).ino).toBe(statSync(`/run/netns/${spec.netns}`).ino);
       expect(statSync(spec.memoryPath).mode & 0o777).toBe(0o600);
     });
@@ -127,28 +132,41 @@ export function engineContract(name: string, bench: () => Bench): void {
     test("a new engine adopts the living and nothing else", async () => {
       const spec = await bench().spec();
       const vm = await booted(spec);
-      expect(
-        await bench()
-          .engine()
-          .adopt(spec, { ...vm.process, startTime: vm.process.startTime + 1 }),
-      ).toBeNull();
-      expect(await bench().engine().adopt(spec, { pid: process.pid, startTime: 1 })).toBeNull();
-      // The channel has one client: the former daemon is gone when its successor comes.
-      (vm as unknown as { qmp: { close(): void } }).qmp.close();
-      const adopted = await bench().engine().adopt(spec, vm.process);
+      const later = { ...vm.process, startTime: vm.process.startTime + 1 };
+      const adopt = (process: VmmProcess) => bench().engine().adopt(spec, process, 5000);
+      expect(await adopt(later)).toBeNull();
+      expect(await adopt({ pid: process.pid, startTime: 1 })).toBeNull();
+      // The channel has one client: while somebody holds it the VMM is silent, and runs on.
+      await expect(bench().engine().adopt(spec, vm.process, 300)).rejects.toMatchObject({ why: "silent" });
+      vm.leave();
+      const adopted = await adopt(vm.process);
       expect(await adopted!.state()).toBe("running");
       await adopted!.pause();
       expect(await adopted!.state()).toBe("paused");
       await adopted!.kill();
-      expect(await bench().engine().adopt(spec, vm.process)).toBeNull();
+      expect(await adopt(vm.process)).toBeNull();
     });
 
-    test("killUid ends a VM that nobody remembers", async () => {
+    test("killUids ends a VM that nobody remembers", async () => {
       const spec = await bench().spec();
       const vm = await booted(spec);
-      await bench().engine().killUid(spec.uid);
+      expect(bench().engine().liveUids(spec.uid, spec.uid)).toEqual(new Set([spec.uid]));
+      expect(
+        await bench()
+          .engine()
+          .killUids([spec.uid, spec.uid + 1]),
+      ).toEqual(new Set());
       await vm.exited;
-      await bench().engine().killUid(spec.uid);
+      expect(bench().engine().liveUids(spec.uid, spec.uid)).toEqual(new Set());
+      expect(await bench().engine().killUids([spec.uid])).toEqual(new Set());
+    });
+
+    test("the guest's console is kept, bounded, beyond the VMM's end", async () => {
+      const spec = await bench().spec();
+      const vm = await booted(spec);
+      const { consoleTail } = await vm.kill().then(() => vm.exited);
+      expect(consoleTail).toContain("lohar:");
+      expect(ringTail(consoleFile(spec.dir)).toString()).toBe(consoleTail);
     });
 
     test("a disk grows under a running guest", async () => {

@@ -24,7 +24,10 @@ export interface KernelFiles {
 export interface VmSpec {
   /** Engine id, 16 hex digits. Names the VMM instance. */
   id: string;
-  /** Directory of this VM, `<data>/sandboxes/<id>`. The engine makes `<dir>/vm` the VMM's root directory (chroot). */
+  /**
+   * Directory of this VM, `<data>/sandboxes/<id>`: root's, and no VMM can write it. The engine keeps `vm` (empty mount point
+   * of the VMM's root), `out`, `qmp.sock`, `vmm.log` and `console.log` there.
+   */
   dir: string;
   /** Unprivileged user (and group) of this VMM alone. */
   uid: number;
@@ -54,6 +57,16 @@ export interface VmExit {
   consoleTail: string;
 }
 
+/**
+ * Where the guest's serial console is kept: a ring (ring.ts; `ringTail` and `followRing` read it) of 128 to 256 KiB in the
+ * VM's directory. It may be read at any time: while the VM runs, after its end, through restarts of the daemon. It goes on
+ * over stops and wakes and is removed with the directory. Bytes are the guest's: hostile, not always text.
+ */
+export const consoleFile = (dir: string): string => `${dir}/console.log`;
+
+/** What the VMM says to its standard error: a ring too, begun anew with every VMM. For logs, never for the wire. */
+export const vmmLogFile = (dir: string): string => `${dir}/vmm.log`;
+
 export type VmState = "running" | "paused" | "exited";
 
 /** A live VMM. Methods are not re-entrant: the sandbox's actor calls them one at a time. */
@@ -73,7 +86,9 @@ export interface Vm {
   saveState(path: string): Promise<void>;
   /** Makes a drive larger, bytes; the guest is told. */
   resizeDrive(id: string, bytes: number): Promise<void>;
-  /** SIGKILL, then waits for the process to be gone. Killing the dead succeeds. */
+  /** Changes nothing about the VM, but lets go of it: another `adopt` may follow. The object is of no use afterwards. */
+  leave(): void;
+  /** SIGKILL, then waits until no process of the VMM is left (its PID namespace ends with it). Killing the dead succeeds. */
   kill(): Promise<void>;
   /** Resolves once, when the VMM process is gone for whatever reason. Never rejects. */
   readonly exited: Promise<VmExit>;
@@ -98,12 +113,15 @@ export interface Engine {
    * resumes. The memory file is unchanged until then. On failure nothing is left behind and both files are as before.
    */
   restore(spec: VmSpec, statePath: string): Promise<Vm>;
-  /** The live VMM of a former daemon, or null when it is gone (pid, start time and uid are verified). */
-  adopt(spec: VmSpec, process: VmmProcess): Promise<Vm | null>;
-  /** Kills every process of `uid`: for recovery, when no pid was recorded yet. */
-  killUid(uid: number): Promise<void>;
-  /** Kills every process whose uid is in `from`…`to` and not in `keep`: VMs that nobody remembers. */
-  killStrays(from: number, to: number, keep: Set<number>): Promise<void>;
+  /**
+   * The live VMM of a former daemon, or null when it is gone (pid, start time and uid are verified). Throws EngineError when
+   * it runs but does not answer within `deadlineMs` ('silent'), or not as a VMM does ('nonsense'); the VM runs on.
+   */
+  adopt(spec: VmSpec, process: VmmProcess, deadlineMs: number): Promise<Vm | null>;
+  /** Users in `from`…`to` that have a live process. Reads all of /proc once. */
+  liveUids(from: number, to: number): Set<number>;
+  /** Kills every process of these users, with one look at /proc a round; returns the users whose processes do not end. */
+  killUids(uids: Iterable<number>): Promise<Set<number>>;
   /** Makes the agent of a VM without owner run what every sandbox runs first. The vCPUs must run. */
   warmUp(spec: VmSpec): Promise<void>;
 }
@@ -114,6 +132,11 @@ export class EngineError extends Error {
     /** What the VMM and the guest console said last; for logs, never for the wire. */
     readonly detail: string = "",
     options?: ErrorOptions,
+    /**
+     * What is the matter with the VMM: 'gone' (no process), 'silent' (alive, no answer in time: a busy host, or a hung VMM),
+     * 'nonsense' (it answers what no VMM answers), 'failed' (it refused, or could not).
+     */
+    readonly why: "gone" | "silent" | "nonsense" | "failed" = "failed",
   ) {
     super(message, options);
     this.name = "EngineError";

@@ -1,117 +1,119 @@
 /**
  * What a new daemon does with the work of the former one: finishes or undoes what the journal says was in flight, adopts
- * the VMs that still run, and tells the truth about those that do not. Afterwards nothing is 'unknown'.
+ * the VMs that still run, and tells the truth about those that do not. Each sandbox is recovered in its own queue: one that
+ * takes long, or cannot be recovered, delays neither the others nor the start.
  */
 import { readdir, rm } from "node:fs/promises";
 import { Actor } from "./actor.ts";
+import { type AdoptionLimits, adoptOrLose, endProcesses, lose } from "./adoption.ts";
 import type { JournalRow, SandboxRow } from "./rows.ts";
 import type { SandboxService } from "./sandboxes.ts";
 import { destroy } from "./transitions/destroy.ts";
-import { connect } from "./transitions/steps.ts";
 import { transitions } from "./transitions/transitions.ts";
-import { vmSpec } from "./vm-spec.ts";
 
-/** Counts for the log line of the start. */
-export interface Recovered {
-  adopted: number;
-  cold: number;
-  lost: number;
-  undone: number;
+type Outcome = "adopted" | "cold" | "lost" | "undone";
+
+/** Counts for the log line of the start. `pending`: still at work when the API began to answer; their requests wait. */
+export type Recovered = Record<Outcome | "pending", number>;
+
+export interface RecoveryLimits extends AdoptionLimits {
+  /** How long the API waits for all of them, ms. */
+  startMs: number;
 }
+
+const LIMITS: RecoveryLimits = { startMs: 15_000, giveUpMs: 120_000, answerMs: 10_000, retryMs: 30_000 };
 
 /** Runs before the API answers. `network.start` has already kept the networks of all rows. */
-export async function recover(service: SandboxService): Promise<Recovered> {
+export async function recover(service: SandboxService, limits = LIMITS): Promise<Recovered> {
   const { deps, registry } = service;
-  const result: Recovered = { adopted: 0, cold: 0, lost: 0, undone: 0 };
-  const uids = deps.network.uids();
-  await deps.engine.killStrays(uids.from, uids.to, new Set(deps.rows.all().map((row) => row.uid)));
-  const journal = new Map(deps.rows.journal().map((entry) => [entry.sandbox_id, entry]));
-  for (const row of deps.rows.all()) {
-    const actor = new Actor(deps, row, transitions);
-    const entry = journal.get(row.id) ?? null;
-    if (row.status === "creating" || row.status === "destroying") {
-      await destroy(actor);
-      result.undone++;
-      continue;
-    }
+  const rows = deps.rows.all();
+  const actors = rows.map((row) => new Actor(deps, row, transitions));
+  for (const actor of actors) {
     registry.add(actor);
-    actor.lastActivity = Date.parse(row.last_activity_at) || Date.now();
-    result[await recoverOne(actor, entry)]++;
-    deps.rows.end(row.id);
-    await sweep(actor);
+    actor.lastActivity = Date.parse(actor.row.last_activity_at) || Date.now();
   }
-  await removeForeignDirectories(service);
-  for (const actor of registry.all()) {
-    actor.idle.arm();
-    if (actor.row.keep_hot === 1 && actor.thermal !== "hot") {
-      void actor
-        .ensureHot()
-        .catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "keep_hot wake failed"));
+  // One look at /proc, however many rows there are. Who has no row, or one that says it does not run, ends here.
+  const { from, to } = deps.network.uids();
+  const live = deps.engine.liveUids(from, to);
+  const mayRun = new Set(rows.filter((row) => row.status === "running" && row.pid).map((row) => row.uid));
+  const stubborn = await deps.engine.killUids([...live].filter((uid) => !mayRun.has(uid)));
+  const lost = new Set<Actor>();
+  deps.rows.store.transaction(() => {
+    for (const actor of actors) {
+      const why = whyLost(actor, live);
+      if (why) {
+        lose(actor, why);
+        lost.add(actor);
+      } else if (actor.row.status === "stopped" && actor.row.pid) {
+        deps.rows.update(actor.row, { pid: 0, pid_start: 0 });
+      }
     }
-  }
-  return result;
-}
-
-async function recoverOne(actor: Actor, entry: JournalRow | null): Promise<"adopted" | "cold" | "lost"> {
-  const { row, deps } = actor;
-  if (row.status === "stopped") {
-    // A stop that was committed, a start that was not, a boot that did not finish: no VMM may live.
-    await deps.engine.killUid(row.uid);
-    deps.rows.update(row, { pid: 0, pid_start: 0 });
-    if (row.consumed === 0 && row.durable === 0 && row.boot_id !== deps.bootId) {
-      lose(actor, "the host went down before the saved memory was on disk");
-      return "lost";
-    }
-    return "cold";
-  }
-  const vm = row.pid
-    ? await deps.engine.adopt(vmSpec(actor), { pid: row.pid, startTime: row.pid_start }).catch(() => null)
-    : null;
-  if (!vm) {
-    await deps.engine.killUid(row.uid);
-    lose(actor, "the VM ended while the daemon was away");
-    return "lost";
-  }
-  const state = await vm.state();
-  deps.memory.adopt(row.id, row.memory_mb);
-  connect(actor);
-  // Paused by idleness stays warm. Paused in the middle of a transition goes on: it was running for its user.
-  const interrupted = entry !== null && entry.op !== "destroy";
-  actor.attach(vm, state === "paused" ? "warm" : "hot");
-  if (interrupted) {
-    await vm.resume();
-    actor.enter("hot");
-    await actor.guest!.resumeSource().catch(() => {});
-    actor.needsConfigure = entry.op === "start";
-  }
-  return "adopted";
-}
-
-function lose(actor: Actor, why: string): void {
-  const { row, deps } = actor;
-  const patch: Partial<SandboxRow> = {
-    status: "stopped",
-    consumed: 1,
-    durable: 0,
-    pid: 0,
-    pid_start: 0,
-    reason: "memory_lost",
-    stopped_at: row.stopped_at || new Date().toISOString(),
-  };
-  deps.rows.update(row, patch);
-  deps.log.warn({ sandbox: row.id, why }, "memory lost; the sandbox will boot from its disk");
-  deps.events.record({
-    type: "sandbox.memory_lost",
-    userId: row.created_by,
-    sandboxId: row.id,
-    meta: { name: row.name, reason: why },
   });
+  await removeForeignDirectories(deps.config.dataDir, rows);
+
+  const journal = new Map(deps.rows.journal().map((entry) => [entry.sandbox_id, entry]));
+  const result: Recovered = { adopted: 0, cold: 0, lost: 0, undone: 0, pending: actors.length };
+  const work = actors.map(async (actor) => {
+    const entry = journal.get(actor.row.id) ?? null;
+    try {
+      const found = await actor.run(() => one(service, actor, entry, stubborn, limits));
+      result[lost.has(actor) ? "lost" : found]++;
+      result.pending--;
+    } catch (err) {
+      deps.log.error({ sandbox: actor.row.id, err }, "a sandbox could not be recovered");
+    }
+    actor.idle.arm();
+    if (actor.row.keep_hot === 1 && actor.thermal !== "hot" && !actor.gone)
+      actor.ensureHot().catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "keep_hot wake failed"));
+  });
+  await Promise.race([Promise.all(work), Bun.sleep(limits.startMs)]);
+  return { ...result };
+}
+
+/** The part of one sandbox's recovery that takes time; in its own queue, before every request to it. */
+async function one(
+  { deps, registry }: SandboxService,
+  actor: Actor,
+  entry: JournalRow | null,
+  stubborn: Set<number>,
+  limits: RecoveryLimits,
+): Promise<Outcome> {
+  const { row } = actor;
+  if (row.status === "creating" || row.status === "destroying") {
+    while (!(await finished(actor, () => destroy(actor)))) await Bun.sleep(limits.retryMs);
+    registry.remove(actor);
+    return "undone";
+  }
+  if (stubborn.has(row.uid)) await endProcesses(actor, limits);
+  const outcome = row.status === "running" ? await adoptOrLose(actor, entry, limits) : "cold";
+  if (entry) deps.rows.end(row.id);
+  await finished(actor, () => sweep(actor));
+  return outcome;
+}
+
+/** Why nothing of the machine's memory is left; null when that is not so, or must be asked. */
+function whyLost({ row, deps }: Actor, live: Set<number>): string | null {
+  if (row.status === "running" && !live.has(row.uid)) return "the VM ended while the daemon was away";
+  const onlyInMemory = row.status === "stopped" && row.consumed === 0 && row.durable === 0;
+  return onlyInMemory && row.boot_id !== deps.bootId
+    ? "the host went down before the saved memory was on disk"
+    : null;
+}
+
+async function finished(actor: Actor, work: () => Promise<void>): Promise<boolean> {
+  try {
+    await work();
+    return true;
+  } catch (err) {
+    actor.deps.log.error({ sandbox: actor.row.id, err }, "recovery of a sandbox failed");
+    return false;
+  }
 }
 
 /** Removes files of the sandbox's directory that the row does not mention: halves of what was interrupted. */
 async function sweep(actor: Actor): Promise<void> {
   const { row } = actor;
-  const keep = new Set([row.disk_file, row.mem_file, "vm", "vmm.log"]);
+  const keep = new Set([row.disk_file, row.mem_file]);
   if (row.consumed === 0) keep.add(`state.${row.generation}`);
   for (const name of await readdir(actor.dir).catch(() => [])) {
     if (/^(disk|mem|state)\./.test(name) && !keep.has(name))
@@ -120,10 +122,9 @@ async function sweep(actor: Actor): Promise<void> {
 }
 
 /** Directories without a row: what a create or template build left when the daemon died. */
-async function removeForeignDirectories(service: SandboxService): Promise<void> {
-  const { deps, registry } = service;
-  const root = `${deps.config.dataDir}/sandboxes`;
-  const known = new Set([...registry.all()].map((actor) => actor.row.engine_id));
+async function removeForeignDirectories(dataDir: string, rows: SandboxRow[]): Promise<void> {
+  const root = `${dataDir}/sandboxes`;
+  const known = new Set(rows.map((row) => row.engine_id));
   for (const name of await readdir(root).catch(() => [])) {
     if (!known.has(name)) await rm(`${root}/${name}`, { recursive: true, force: true });
   }

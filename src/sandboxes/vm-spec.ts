@@ -17,7 +17,10 @@ export function vmSpec(actor: Actor): VmSpec {
     shape: { vcpus: vcpusOf(row.cpus), memoryMib: row.memory_mb },
     drives: [{ id: "root", path: `${dir}/${row.disk_file}`, readOnly: false }],
     memoryPath: `${dir}/${row.mem_file}`,
-    kernel: actor.deps.kernels.get(row.kernel),
+    // Only a start reads it: a VM that runs goes on, and is adopted and saved, when its kernel is missing.
+    get kernel() {
+      return actor.deps.kernels.get(row.kernel);
+    },
   };
 }
 

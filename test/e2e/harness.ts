@@ -1,14 +1,5 @@
 /** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
 import { migrations } from "../../src/daemon/migrations.ts";
 import { buildImage } from "../../src/images/build.ts";
@@ -219,18 +210,10 @@ export class Installation {
 
   /** What is left of this installation on the host, apart from pooled namespaces: names of what leaks. */
   async leftovers(): Promise<{ vmms: number; netns: string[]; dirs: string[] }> {
-    const roots = new Set(
-      readdirSync(`${this.dataDir}/sandboxes`).map(
-        (id) => statSync(`${this.dataDir}/sandboxes/${id}/vm`, { throwIfNoEntry: false })?.ino,
-      ),
-    );
-    const ps = await run(["ps", "-eo", "pid,args"]);
-    const vmms = ps
-      .split("\n")
-      .map((line) => line.match(/^\s*(\d+) \S*qemu-system/)?.[1])
-      .filter(
-        (pid) => pid && roots.has(statSync(`/proc/${pid}/root/`, { throwIfNoEntry: false })?.ino),
-      ).length;
+    // Each VMM has its keeper, and neither lives without the other.
+    const ps = await run(["ps", "-eo", "args"]);
+    const keeper = `jail --root ${this.dataDir}/sandboxes/`;
+    const vmms = ps.split("\n").filter((line) => line.includes(keeper)).length;
     const netns = (await run(["ip", "netns", "list"]))
       .split("\n")
       .map((line) => line.split(" ")[0]!)

@@ -29,11 +29,12 @@ export function kernelArguments(host: QemuHost, extra: string): string {
   return `console=ttyS0 quiet loglevel=1 panic=-1 reboot=t rdinit=/init random.trust_cpu=on mitigations=auto${timing} ${extra}`.trim();
 }
 
-/** Paths inside the jail. */
+/** Descriptors that the VMM inherits from `lohar jail`: nothing of the host needs a name in the jail. */
+export const INHERITED = { qmp: 3, incoming: 4 };
+
+/** Paths inside the jail. `out` is in a folder that only root can write. */
 export const IN_JAIL = {
-  qmp: "/qmp.sock",
-  in: "/in.sock",
-  out: "/out.sock",
+  out: "/out/sock",
   memory: "/mem",
   kernel: "/kernel",
   initramfs: "/initramfs",
@@ -63,8 +64,8 @@ export function qemuArguments(
     "-append",
     kernelArguments(host, extraKernelArgs),
   );
-  // A ring in the VMM's memory: a hostile guest can print for ever and fills no disk.
-  args.push("-chardev", "ringbuf,id=console,size=65536", "-serial", "chardev:console");
+  // Standard output is a pipe into a ring of bounded size: a hostile guest can print for ever and fills no disk.
+  args.push("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console");
   for (const [index, drive] of spec.drives.entries()) {
     const mode = drive.readOnly ? ",readonly=on" : "";
     // writeback: guest flushes become fdatasync; werror=report: a full host disk is an I/O error, not a frozen guest.
@@ -78,7 +79,8 @@ export function qemuArguments(
   args.push("-device", `virtio-net-device,netdev=n,mac=${spec.mac}`);
   args.push("-device", "virtio-rng-device");
   args.push("-device", "virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on");
-  args.push("-qmp", `unix:${IN_JAIL.qmp},server=on,wait=off`);
+  args.push("-chardev", `socket,id=qmp,fd=${INHERITED.qmp},server=on,wait=off`);
+  args.push("-mon", "chardev=qmp,mode=control");
   args.push("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
   if (incoming) args.push("-S", "-incoming", "defer");
   return args;

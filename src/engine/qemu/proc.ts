@@ -39,18 +39,17 @@ export function uidOf(pid: number): number | null {
   }
 }
 
-/** Users that have a live process. */
-export function liveUids(): Set<number> {
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return new Set(pids.map((pid) => uidOf(Number(pid))).filter((uid) => uid !== null));
-}
-
-/** Every live process of a user. */
-export function pidsOf(uid: number): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => uidOf(pid) === uid && procStat(pid)?.state !== "Z");
+/** Live processes by their user: one look at all of /proc. */
+export function liveUsers(): Map<number, number[]> {
+  const found = new Map<number, number[]>();
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const pid = Number(name);
+    const uid = uidOf(pid);
+    if (!uid || procStat(pid)?.state === "Z") continue;
+    found.set(uid, [...(found.get(uid) ?? []), pid]);
+  }
+  return found;
 }
 
 /** Bytes, from smaps_rollup: the kernel walks all page tables for it, which must not hold up the daemon. */

@@ -1,9 +1,17 @@
 /** The QEMU engine: microvm machines under KVM where it works, under emulation anywhere else. */
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
-import { chmod, chown, mkdir, rm, truncate, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { chmod, chown, mkdir, truncate, writeFile } from "node:fs/promises";
 import { run } from "../../lib/run.ts";
-import { type Engine, EngineError, type Vm, type VmmProcess, type VmSpec } from "../engine.ts";
+import {
+  consoleFile,
+  type Engine,
+  EngineError,
+  type Vm,
+  type VmmProcess,
+  type VmSpec,
+  vmmLogFile,
+} from "../engine.ts";
 import {
   accelerator,
   cpuModel,
@@ -15,10 +23,10 @@ import {
   qemuArguments,
 } from "./args.ts";
 import { Cgroups } from "./cgroup.ts";
-import { isAlive, liveUids, pidsOf, procStat, uidOf } from "./proc.ts";
+import { isAlive, liveUsers, procStat, uidOf } from "./proc.ts";
 import { Qmp } from "./qmp.ts";
 import { loadState } from "./state.ts";
-import { QemuVm, tailOf } from "./vm.ts";
+import { explain, QemuVm } from "./vm.ts";
 
 export interface QemuOptions {
   /** The `lohar` binary, which is the jail launcher. */
@@ -30,6 +38,8 @@ export interface QemuOptions {
 }
 
 const START_MS = 30_000;
+/** How long a killed process may take to be gone. */
+const KILL_MS = 5000;
 
 export class QemuEngine implements Engine {
   readonly name = "qemu";
@@ -75,102 +85,105 @@ export class QemuEngine implements Engine {
     await writeFile(spec.memoryPath, "", { mode: 0o600 });
     await truncate(spec.memoryPath, spec.shape.memoryMib * 1024 * 1024);
     await chown(spec.memoryPath, spec.uid, spec.uid);
-    return this.launch(spec, false);
+    return this.launch(spec);
   }
 
   async restore(spec: VmSpec, statePath: string): Promise<Vm> {
-    const vm = await this.launch(spec, true);
+    const vm = await this.launch(spec, statePath);
     try {
-      await loadState(vm.qmp, vm.root, statePath);
+      await loadState(vm.qmp);
       return vm;
     } catch (error) {
-      const explained = await vm.explain(error);
       await vm.kill();
-      throw explained;
+      throw vm.explain(error);
     }
   }
 
-  async adopt(spec: VmSpec, process: VmmProcess): Promise<Vm | null> {
-    if (!isAlive(process.pid, process.startTime) || uidOf(process.pid) !== spec.uid) return null;
-    const qmp = await Qmp.connect(this.socketPath(spec, IN_JAIL.qmp), 5000, () =>
-      isAlive(process.pid, process.startTime),
-    );
-    return new QemuVm(spec, process, qmp, () => this.cleanUp(spec));
+  async adopt(spec: VmSpec, process: VmmProcess, deadlineMs: number): Promise<Vm | null> {
+    const alive = () => isAlive(process.pid, process.startTime);
+    if (!alive() || uidOf(process.pid) !== spec.uid) return null;
+    try {
+      const qmp = await Qmp.connect(socketPath(spec), { pid: process.pid, uid: spec.uid }, deadlineMs, alive);
+      return new QemuVm(spec, process, qmp, () => this.cleanUp(spec));
+    } catch (error) {
+      if (!alive()) return null;
+      throw error;
+    }
   }
 
-  async killUid(uid: number): Promise<void> {
-    for (let i = 0; i < 400; i++) {
-      const pids = pidsOf(uid);
-      if (pids.length === 0) return;
-      for (const pid of pids) {
-        try {
-          process.kill(pid, "SIGKILL");
-        } catch {}
+  liveUids(from: number, to: number): Set<number> {
+    return new Set([...liveUsers().keys()].filter((uid) => uid >= from && uid <= to));
+  }
+
+  async killUids(uids: Iterable<number>): Promise<Set<number>> {
+    const wanted = new Set(uids);
+    const end = Date.now() + KILL_MS;
+    while (wanted.size > 0) {
+      const live = liveUsers();
+      for (const uid of wanted) {
+        if (!live.has(uid)) wanted.delete(uid);
+        for (const pid of live.get(uid) ?? []) {
+          try {
+            process.kill(pid, "SIGKILL");
+          } catch {}
+        }
       }
+      if (wanted.size === 0 || Date.now() > end) break;
       await Bun.sleep(5);
     }
-    throw new EngineError(`processes of uid ${uid} do not end`);
-  }
-
-  async killStrays(from: number, to: number, keep: Set<number>): Promise<void> {
-    for (const uid of liveUids()) if (uid >= from && uid <= to && !keep.has(uid)) await this.killUid(uid);
+    return wanted;
   }
 
   async warmUp(spec: VmSpec): Promise<void> {
     await run([this.options.lohar, "poke", "--netns", spec.netns]);
   }
 
-  /** The kernel's limit for socket paths is 107 bytes: a data directory that is too deep is refused with its reason. */
-  private socketPath(spec: VmSpec, name: string): string {
-    const path = `${spec.dir}/vm${name}`;
-    if (path.length > 107)
-      throw new EngineError(`the data directory's path is too long for sockets: ${path}`);
-    return path;
-  }
-
-  private async launch(spec: VmSpec, incoming: boolean): Promise<QemuVm> {
-    const root = `${spec.dir}/vm`;
-    await rm(root, { recursive: true, force: true });
-    await mkdir(root, { recursive: true, mode: 0o700 });
-    await chown(root, spec.uid, spec.uid);
-    await chmod(root, 0o700);
-    const cgroup = await this.cgroups.create(spec, spec.shape.vcpus);
-    const log = openSync(`${spec.dir}/vmm.log`, "w", 0o600);
-    let child: Bun.Subprocess;
-    try {
-      child = Bun.spawn(this.command(spec, root, cgroup, incoming), {
-        stdin: "ignore",
-        stdout: log,
-        stderr: log,
-        env: {},
-        // The VMM outlives the daemon: it must not die with it, nor keep it from ending.
-        detached: true,
-      });
-    } finally {
-      closeSync(log);
+  /** `statePath`: a device state that the VMM will be told to load. */
+  private async launch(spec: VmSpec, statePath?: string): Promise<QemuVm> {
+    const qmpSocket = socketPath(spec);
+    // Both are root's: the VMM sees `out` read-only and of `vm` nothing but the root that is mounted over it.
+    for (const name of ["vm", "out"]) {
+      await mkdir(`${spec.dir}/${name}`, { recursive: true });
+      await chmod(`${spec.dir}/${name}`, 0o711);
     }
-    child.unref();
-    const pid = child.pid;
-    const startTime = procStat(pid)?.startTime ?? 0;
-    const exit = child.exited.then((code) => (child.signalCode ? null : code));
-    const cleanUp = async () => {
-      await this.cgroups.remove(cgroup);
-    };
+    const cgroup = await this.cgroups.create(spec, spec.shape.vcpus);
+    const cleanUp = () => this.cgroups.remove(cgroup);
+    const keeper = Bun.spawn(this.command(spec, qmpSocket, cgroup, statePath), {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "ignore",
+      env: { GOMAXPROCS: "1" },
+      // Keeper and VMM outlive the daemon: they must not die with it, nor keep it from ending.
+      detached: true,
+    });
+    keeper.unref();
+    const exit = keeper.exited.then((code) => (keeper.signalCode ? null : code));
     try {
-      const qmp = await Qmp.connect(this.socketPath(spec, IN_JAIL.qmp), START_MS, () =>
-        isAlive(pid, startTime),
-      );
+      const pid = await pidFrom(keeper.stdout);
+      const startTime = procStat(pid)?.startTime ?? 0;
+      const alive = () => isAlive(pid, startTime);
+      const qmp = await Qmp.connect(qmpSocket, { pid, uid: spec.uid }, START_MS, alive);
       return new QemuVm(spec, { pid, startTime }, qmp, cleanUp, exit);
     } catch (cause) {
-      child.kill("SIGKILL");
-      await child.exited;
+      // The VMM ends with its keeper.
+      keeper.kill("SIGKILL");
+      await keeper.exited;
+      await this.killUids([spec.uid]);
       await cleanUp();
-      throw new EngineError("the VMM did not start", tailOf(`${spec.dir}/vmm.log`), { cause });
+      throw explain(spec.dir, cause, "the VMM did not start");
     }
   }
 
-  private command(spec: VmSpec, root: string, cgroup: string | null, incoming: boolean): string[] {
-    const jail = [this.options.lohar, "jail", "--root", root, "--netns", spec.netns];
+  private command(
+    spec: VmSpec,
+    qmpSocket: string,
+    cgroup: string | null,
+    statePath: string | undefined,
+  ): string[] {
+    const jail = [this.options.lohar, "jail", "--root", `${spec.dir}/vm`, "--netns", spec.netns];
+    jail.push("--log", vmmLogFile(spec.dir), "--console", consoleFile(spec.dir));
+    jail.push("--qmp", qmpSocket, "--out", `${spec.dir}/out`);
+    if (statePath) jail.push("--incoming", statePath);
     jail.push("--uid", String(spec.uid), "--gid", String(spec.uid), "--dev", "net/tun");
     if (this.accel === "kvm") jail.push("--dev", "kvm");
     if (cgroup) jail.push("--cgroup", cgroup);
@@ -188,11 +201,25 @@ export class QemuEngine implements Engine {
       ...jail,
       "--",
       this.host.binary,
-      ...qemuArguments(spec, this.host, incoming, this.options.extraKernelArgs),
+      ...qemuArguments(spec, this.host, statePath !== undefined, this.options.extraKernelArgs),
     ];
   }
 
   private async cleanUp(spec: VmSpec): Promise<void> {
     await this.cgroups.remove(this.cgroups.available() ? `/sys/fs/cgroup/bhatti/${spec.id}` : null);
   }
+}
+
+/** The kernel's limit for socket paths is 107 bytes: a data directory that is too deep is refused with its reason. */
+function socketPath(spec: VmSpec): string {
+  const path = `${spec.dir}/qmp.sock`;
+  if (path.length > 107) throw new EngineError(`the data directory's path is too long for sockets: ${path}`);
+  return path;
+}
+
+/** The first line of the keeper: the VMM's pid, or why there is none. */
+async function pidFrom(stdout: ReadableStream<Uint8Array>): Promise<number> {
+  const line = (await new Response(stdout).text()).trim();
+  if (!/^\d+$/.test(line)) throw new EngineError(`the jail was not built: ${line || "no reason given"}`);
+  return Number(line);
 }

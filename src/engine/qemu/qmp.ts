@@ -1,22 +1,36 @@
 /** QMP: QEMU's control channel, JSON lines over a unix socket. One client at a time; it survives restarts of the daemon. */
 import { EngineError } from "../engine.ts";
+import { peerOf } from "./peer.ts";
 
 interface Waiting {
   resolve(value: unknown): void;
   reject(error: Error): void;
 }
 
+/** The only process that may be at the other end. */
+export interface Peer {
+  pid: number;
+  uid: number;
+}
+
 /** A reply line longer than this comes from a VMM that lost its mind, bytes. */
 const MAX_LINE = 4 << 20;
+/** What a VMM may say without being asked (events): a store of bytes, and what it gains a second. */
+const UNASKED = 8 << 20;
+const UNASKED_PER_S = 512 << 10;
+const CALL_MS = 10_000;
 
 export class Qmp {
   private readonly waiting = new Map<number, Waiting>();
   private nextId = 1;
   private buffer = "";
   private socket: { write(data: string): number; end(): void } | null = null;
-  /** Resolves when the connection is gone: the VMM ended (or another client took over). */
-  readonly closed: Promise<void>;
-  private onClosed: () => void = () => {};
+  private unasked = { left: UNASKED, at: Date.now() };
+  /** Why the channel is of no use any more. */
+  private failure: EngineError | null = null;
+  /** Resolves when the connection is gone: true when it was the VMM's doing, false when `close` was called. */
+  readonly closed: Promise<boolean>;
+  private onClosed: (byVmm: boolean) => void = () => {};
   private greet: () => void = () => {};
 
   private constructor() {
@@ -25,40 +39,52 @@ export class Qmp {
     });
   }
 
-  /** Connects and negotiates; `deadlineMs` covers a VMM that is still starting. Throws EngineError. */
-  static async connect(path: string, deadlineMs: number, alive: () => boolean = () => true): Promise<Qmp> {
+  /**
+   * Connects and negotiates; `deadlineMs` covers a VMM that is still starting. Throws EngineError: 'gone', 'silent' (no
+   * answer in time) or 'nonsense'.
+   */
+  static async connect(path: string, peer: Peer, deadlineMs: number, alive: () => boolean): Promise<Qmp> {
     const end = Date.now() + deadlineMs;
-    for (;;) {
-      try {
-        return await Qmp.once(path, end - Date.now());
-      } catch (cause) {
-        if (!alive()) throw new EngineError("the VMM ended while it started", "", { cause });
-        if (Date.now() >= end) throw new EngineError("the VMM does not answer", "", { cause });
-        await Bun.sleep(1);
-      }
+    for (let wait = 1; ; wait = Math.min(wait * 1.2, 50)) {
+      const qmp = await Qmp.dial(path).catch((cause: unknown) => {
+        if (!alive()) throw new EngineError("the VMM ended", "", { cause }, "gone");
+        if (Date.now() >= end) throw new EngineError("the VMM does not listen", "", { cause }, "silent");
+        return null;
+      });
+      if (qmp) return qmp.negotiate(peer, Math.max(end - Date.now(), 100));
+      await Bun.sleep(wait);
     }
   }
 
-  private static async once(path: string, timeoutMs: number): Promise<Qmp> {
+  private static async dial(path: string): Promise<Qmp> {
     const qmp = new Qmp();
-    const greeting = new Promise<void>((resolve) => {
-      qmp.greet = resolve;
-    });
     qmp.socket = await Bun.connect({
       unix: path,
       socket: {
         data: (_socket, data) => qmp.receive(data.toString("utf8")),
-        close: () => qmp.end(),
-        error: () => qmp.end(),
+        close: () => qmp.end(true),
+        error: () => qmp.end(true),
       },
     });
-    const late = setTimeout(() => qmp.close(), Math.max(timeoutMs, 100));
+    return qmp;
+  }
+
+  private async negotiate(peer: Peer, timeoutMs: number): Promise<Qmp> {
+    const greeting = new Promise<void>((resolve) => {
+      this.greet = resolve;
+    });
+    const late = setTimeout(() => {
+      this.fail(new EngineError(`the VMM did not answer within ${timeoutMs} ms`, "", {}, "silent"));
+    }, timeoutMs);
     try {
-      await Promise.race([greeting, qmp.closed]);
-      await qmp.call("qmp_capabilities");
-      return qmp;
+      const found = this.socket && peerOf(this.socket);
+      if (found?.pid !== peer.pid || found.uid !== peer.uid)
+        throw new EngineError("the control socket is not the VMM's", "", {}, "nonsense");
+      await Promise.race([greeting, this.closed]);
+      await this.call("qmp_capabilities", {}, timeoutMs + 1000);
+      return this;
     } catch (error) {
-      qmp.close();
+      this.close();
       throw error;
     } finally {
       clearTimeout(late);
@@ -66,18 +92,20 @@ export class Qmp {
   }
 
   /** One command. Rejects with EngineError on refusal, after `timeoutMs`, or when the VMM is gone. */
-  call<T = unknown>(execute: string, args: Record<string, unknown> = {}, timeoutMs = 10_000): Promise<T> {
+  call(execute: string, args: Record<string, unknown> = {}, timeoutMs = CALL_MS): Promise<unknown> {
     const id = this.nextId++;
-    return new Promise<T>((resolve, reject) => {
-      if (!this.socket) return reject(new EngineError(`${execute}: the VMM is gone`));
+    return new Promise((resolve, reject) => {
+      if (!this.socket) return reject(this.failure ?? gone(execute));
       const timer = setTimeout(() => {
         this.waiting.delete(id);
-        reject(new EngineError(`${execute}: no answer from the VMM within ${timeoutMs} ms`));
+        reject(
+          new EngineError(`${execute}: no answer from the VMM within ${timeoutMs} ms`, "", {}, "silent"),
+        );
       }, timeoutMs);
       this.waiting.set(id, {
         resolve: (value) => {
           clearTimeout(timer);
-          resolve(value as T);
+          resolve(value);
         },
         reject: (error) => {
           clearTimeout(timer);
@@ -88,40 +116,72 @@ export class Qmp {
     });
   }
 
+  /** A command that answers with an object; anything else is nonsense (EngineError). */
+  async query(execute: string): Promise<Record<string, unknown>> {
+    const answer = await this.call(execute);
+    if (typeof answer !== "object" || answer === null)
+      throw new EngineError(`${execute}: the VMM answers nonsense`, "", {}, "nonsense");
+    return answer as Record<string, unknown>;
+  }
+
   close(): void {
-    this.socket?.end();
-    this.end();
+    this.end(false);
+  }
+
+  /** The VMM cannot be talked to; everybody who waits learns why. */
+  private fail(error: EngineError): void {
+    this.failure ??= error;
+    this.end(true);
   }
 
   private receive(text: string): void {
     this.buffer += text;
-    if (this.buffer.length > MAX_LINE) return this.close();
+    if (this.buffer.length > MAX_LINE)
+      return this.fail(new EngineError("the VMM sent an endless line", "", {}, "nonsense"));
     for (let at = this.buffer.indexOf("\n"); at >= 0; at = this.buffer.indexOf("\n")) {
       const line = this.buffer.slice(0, at);
       this.buffer = this.buffer.slice(at + 1);
       if (line.trim()) this.handle(line);
+      if (!this.socket) return;
     }
   }
 
   private handle(line: string): void {
-    let message: { QMP?: unknown; id?: number; return?: unknown; error?: { desc?: string } };
+    let message: { QMP?: unknown; id?: number; return?: unknown; error?: { desc?: unknown } } | null = null;
     try {
       message = JSON.parse(line);
-    } catch {
-      return this.close();
-    }
-    if (message.QMP) return this.greet();
+    } catch {}
+    if (typeof message !== "object" || message === null)
+      return this.fail(new EngineError("the VMM sent something that is not QMP", "", {}, "nonsense"));
     const waiting = message.id === undefined ? undefined : this.waiting.get(message.id);
-    if (!waiting) return;
+    if (!waiting) {
+      if (!this.affords(line.length))
+        return this.fail(new EngineError("the VMM floods its control channel", "", {}, "nonsense"));
+      if (message.QMP) this.greet();
+      return;
+    }
     this.waiting.delete(message.id!);
-    if (message.error) waiting.reject(new EngineError(`the VMM refused: ${message.error.desc ?? "unknown"}`));
+    if (message.error)
+      waiting.reject(new EngineError(`the VMM refused: ${String(message.error.desc).slice(0, 500)}`));
     else waiting.resolve(message.return);
   }
 
-  private end(): void {
+  private affords(bytes: number): boolean {
+    const now = Date.now();
+    const gained = ((now - this.unasked.at) / 1000) * UNASKED_PER_S;
+    this.unasked = { left: Math.min(UNASKED, this.unasked.left + gained) - bytes, at: now };
+    return this.unasked.left >= 0;
+  }
+
+  private end(byVmm: boolean): void {
+    this.socket?.end();
     this.socket = null;
-    for (const { reject } of this.waiting.values()) reject(new EngineError("the VMM is gone"));
+    this.buffer = "";
+    for (const { reject } of this.waiting.values()) reject(this.failure ?? gone());
     this.waiting.clear();
-    this.onClosed();
+    this.onClosed(byVmm);
   }
 }
+
+const gone = (execute?: string): EngineError =>
+  new EngineError(`${execute ? `${execute}: ` : ""}the VMM is gone`, "", {}, "gone");

@@ -1,9 +1,13 @@
-/** Device state in and out of a VMM: a migration stream over a unix socket in the VM's directory, without guest memory. */
+/**
+ * Device state in and out of a VMM: a migration stream without guest memory. Out of it over a unix socket in a folder of
+ * root that the VMM sees read-only, into it through a socket that it inherited.
+ */
 import { createWriteStream } from "node:fs";
-import { chmod, chown, readFile, rm } from "node:fs/promises";
+import { chmod, chown, rm } from "node:fs/promises";
 import { EngineError } from "../engine.ts";
-import { IN_JAIL } from "./args.ts";
-import type { Qmp } from "./qmp.ts";
+import { IN_JAIL, INHERITED } from "./args.ts";
+import { peerOf } from "./peer.ts";
+import type { Peer, Qmp } from "./qmp.ts";
 
 /** A device state is about 100 KB; more than this is not one, bytes. */
 const MAX_STATE = 64 << 20;
@@ -11,9 +15,9 @@ const DEADLINE_MS = 60_000;
 
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
-/** Writes the state of a paused VMM to the new file `path` and syncs nothing. `root`: the jail's directory on the host. */
-export async function saveState(qmp: Qmp, root: string, uid: number, path: string): Promise<void> {
-  const socketPath = `${root}${IN_JAIL.out}`;
+/** Writes the state of a paused VMM to the new file `path` and syncs nothing. `dir`: the VM's directory on the host. */
+export async function saveState(qmp: Qmp, dir: string, peer: Peer, path: string): Promise<void> {
+  const socketPath = `${dir}${IN_JAIL.out}`;
   await rm(socketPath, { force: true });
   const file = createWriteStream(path, { flags: "wx", mode: 0o600 });
   let received = 0;
@@ -23,6 +27,12 @@ export async function saveState(qmp: Qmp, root: string, uid: number, path: strin
   const server = Bun.listen({
     unix: socketPath,
     socket: {
+      open(socket) {
+        const found = peerOf(socket);
+        if (found?.pid === peer.pid && found.uid === peer.uid) return;
+        socket.terminate();
+        done.reject(new EngineError("somebody else connected for the VMM's state"));
+      },
       data(socket, chunk) {
         received += chunk.length;
         if (received > MAX_STATE) {
@@ -36,15 +46,13 @@ export async function saveState(qmp: Qmp, root: string, uid: number, path: strin
     },
   });
   try {
-    await chown(socketPath, uid, uid);
+    await chown(socketPath, peer.uid, peer.uid);
     await chmod(socketPath, 0o600);
     await qmp.call("migrate-set-capabilities", IGNORE_SHARED);
     await qmp.call("migrate", { uri: `unix:${IN_JAIL.out}` });
     const end = Date.now() + DEADLINE_MS;
     for (;;) {
-      const { status, "error-desc": why } = await qmp.call<{ status: string; "error-desc"?: string }>(
-        "query-migrate",
-      );
+      const { status, "error-desc": why } = await qmp.query("query-migrate");
       if (status === "completed") break;
       if (status === "failed" || status === "cancelled")
         throw new EngineError(`device state was not saved: ${why ?? status}`);
@@ -66,17 +74,18 @@ export async function saveState(qmp: Qmp, root: string, uid: number, path: strin
   }
 }
 
-/** Feeds `path` to a VMM that waits for a state; resolves when it is loaded and the vCPUs are stopped. */
-export async function loadState(qmp: Qmp, root: string, path: string): Promise<void> {
-  const state = await readFile(path);
+/**
+ * Makes a VMM that waits for a state read it from the socket it inherited; resolves when it is loaded and the vCPUs are
+ * stopped. `lohar jail` sends the file into it.
+ */
+export async function loadState(qmp: Qmp): Promise<void> {
   await qmp.call("migrate-set-capabilities", IGNORE_SHARED);
-  await qmp.call("migrate-incoming", { uri: `unix:${IN_JAIL.in}` });
-  await feed(`${root}${IN_JAIL.in}`, state);
+  await qmp.call("migrate-incoming", { uri: `fd:${INHERITED.incoming}` });
   const end = Date.now() + DEADLINE_MS;
   for (;;) {
-    const { status } = await qmp.call<{ status: string }>("query-status");
+    const { status } = await qmp.query("query-status");
     if (status === "paused" || status === "prelaunch") {
-      const migration = await qmp.call<{ status?: string }>("query-migrate");
+      const migration = await qmp.query("query-migrate");
       if (migration.status === "completed") return;
       if (migration.status === "failed") throw new EngineError("the VMM refused the device state");
     } else if (status !== "inmigrate") {
@@ -85,30 +94,4 @@ export async function loadState(qmp: Qmp, root: string, path: string): Promise<v
     if (Date.now() > end) throw new EngineError("device state was not loaded in time");
     await Bun.sleep(1);
   }
-}
-
-function feed(socketPath: string, state: Buffer): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let at = 0;
-    const push = (socket: { write(data: Uint8Array): number; end(): void }) => {
-      while (at < state.length) {
-        const n = socket.write(state.subarray(at));
-        if (n <= 0) return;
-        at += n;
-      }
-      socket.end();
-      resolve();
-    };
-    Bun.connect({
-      unix: socketPath,
-      socket: {
-        open: push,
-        drain: push,
-        data() {},
-        close: () =>
-          at < state.length ? reject(new EngineError("the VMM closed while it loaded its state")) : resolve(),
-        error: (_socket, error) => reject(error),
-      },
-    }).catch(reject);
-  });
 }

@@ -1,16 +1,28 @@
 /** A live QEMU process. */
-import { readFileSync } from "node:fs";
-import { EngineError, type Vm, type VmExit, type VmmProcess, type VmSpec, type VmState } from "../engine.ts";
+import {
+  consoleFile,
+  EngineError,
+  type Vm,
+  type VmExit,
+  type VmmProcess,
+  type VmSpec,
+  type VmState,
+  vmmLogFile,
+} from "../engine.ts";
+import { ringTail } from "../ring.ts";
 import { isAlive, memoryOf, procStat } from "./proc.ts";
 import type { Qmp } from "./qmp.ts";
 import { saveState } from "./state.ts";
 
 /** How often the end of a process that is not our child is looked for, once its socket closed, ms. */
 const POLL_MS = 5;
-const TAIL = 64 << 10;
+const LEFT_POLL_MS = 1000;
+/** How long a VMM may live without its control channel, ms. */
+const LAST_MS = 2000;
 
 export class QemuVm implements Vm {
   readonly exited: Promise<VmExit>;
+  private left = false;
 
   constructor(
     readonly spec: VmSpec,
@@ -24,18 +36,18 @@ export class QemuVm implements Vm {
     this.exited = this.watch(childExit);
   }
 
-  get root(): string {
-    return `${this.spec.dir}/vm`;
-  }
-
   async state(): Promise<VmState> {
-    if (!isAlive(this.process.pid, this.process.startTime)) return "exited";
-    const { running } = await this.qmp.call<{ running: boolean }>("query-status").catch((error) => {
-      if (!isAlive(this.process.pid, this.process.startTime)) return { running: false };
+    if (!this.alive()) return "exited";
+    try {
+      const { running } = await this.qmp.query("query-status");
+      if (!this.alive()) return "exited";
+      if (typeof running !== "boolean")
+        throw new EngineError("query-status: the VMM answers nonsense", "", {}, "nonsense");
+      return running ? "running" : "paused";
+    } catch (error) {
+      if (!this.alive()) return "exited";
       throw error;
-    });
-    if (!isAlive(this.process.pid, this.process.startTime)) return "exited";
-    return running ? "running" : "paused";
+    }
   }
 
   async pause(): Promise<void> {
@@ -47,20 +59,20 @@ export class QemuVm implements Vm {
   }
 
   saveState(path: string): Promise<void> {
-    return saveState(this.qmp, this.root, this.spec.uid, path);
+    return saveState(this.qmp, this.spec.dir, { pid: this.process.pid, uid: this.spec.uid }, path);
   }
 
   async resizeDrive(id: string, bytes: number): Promise<void> {
     await this.qmp.call("block_resize", { device: id, size: bytes });
   }
 
+  leave(): void {
+    this.left = true;
+    this.qmp.close();
+  }
+
   async kill(): Promise<void> {
-    const { pid, startTime } = this.process;
-    if (isAlive(pid, startTime)) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch {}
-    }
+    this.signal();
     await this.exited;
   }
 
@@ -74,38 +86,51 @@ export class QemuVm implements Vm {
     return memoryOf(this.process.pid);
   }
 
-  /** Last output of the guest's console, from the ring in the VMM. Empty when the VMM is gone. */
-  async console(): Promise<string> {
-    return this.qmp.call<string>("ringbuf-read", { device: "console", size: TAIL }, 2000).catch(() => "");
-  }
-
   /** Turns a failure into an EngineError that carries what VMM and guest said. */
-  async explain(cause: unknown): Promise<EngineError> {
-    const console = await this.console();
-    const message = cause instanceof Error ? cause.message : String(cause);
-    return new EngineError(message, `vmm: ${this.stderr()}\nconsole: ${console}`, { cause });
+  explain(cause: unknown): EngineError {
+    return explain(this.spec.dir, cause);
   }
 
-  private stderr(): string {
-    return tailOf(`${this.spec.dir}/vmm.log`);
+  private alive(): boolean {
+    return isAlive(this.process.pid, this.process.startTime);
+  }
+
+  private signal(): void {
+    if (!this.alive()) return;
+    try {
+      process.kill(this.process.pid, "SIGKILL");
+    } catch {}
   }
 
   private async watch(childExit: Promise<number | null> | undefined): Promise<VmExit> {
-    const code = childExit ? await childExit : null;
-    if (!childExit) {
-      await this.qmp.closed;
-      while (isAlive(this.process.pid, this.process.startTime)) await Bun.sleep(POLL_MS);
+    const uncontrolled = this.qmp.closed.then(async (byVmm) => {
+      if (!byVmm) return;
+      // The channel closes a moment before the process is gone. A VMM that runs on without one can neither be paused nor
+      // stopped nor saved: it is hostile or broken.
+      for (const end = Date.now() + LAST_MS; this.alive() && Date.now() < end; ) await Bun.sleep(POLL_MS);
+      this.signal();
+    });
+    let code: number | null = null;
+    if (childExit) code = await childExit;
+    else {
+      await uncontrolled;
+      while (this.alive()) await Bun.sleep(this.left ? LEFT_POLL_MS : POLL_MS);
     }
     this.qmp.close();
     await this.cleanUp();
-    return { code, stderrTail: this.stderr(), consoleTail: "" };
+    return { code, ...lastWords(this.spec.dir) };
   }
 }
 
-export function tailOf(path: string): string {
-  try {
-    return readFileSync(path, "utf8").slice(-TAIL);
-  } catch {
-    return "";
-  }
+/** What VMM and guest said last, for logs. */
+function lastWords(dir: string): { stderrTail: string; consoleTail: string } {
+  const tail = (path: string) => ringTail(path).toString("utf8");
+  return { stderrTail: tail(vmmLogFile(dir)), consoleTail: tail(consoleFile(dir)) };
+}
+
+/** An EngineError with the message of `cause` and what VMM and guest said. */
+export function explain(dir: string, cause: unknown, message?: string): EngineError {
+  const { stderrTail, consoleTail } = lastWords(dir);
+  const text = message ?? (cause instanceof Error ? cause.message : String(cause));
+  return new EngineError(text, `vmm: ${stderrTail}\nconsole: ${consoleTail}`, { cause });
 }

@@ -11,7 +11,8 @@ export async function destroy(actor: Actor): Promise<void> {
   const vm = actor.vm;
   actor.detach();
   if (vm) await vm.kill();
-  else await deps.engine.killUid(row.uid);
+  else if ((await deps.engine.killUids([row.uid])).size > 0)
+    throw new Error(`processes of uid ${row.uid} do not end`);
   t.reached("killed");
   await Promise.all([
     deps.network.release(ownerOf(row), netOf(row)),

@@ -103,14 +103,12 @@ async function whyNotRestorable(actor: Actor): Promise<string | null> {
   if (row.fingerprint !== deps.engine.fingerprint()) {
     return "it was saved by another VMM version or on another CPU";
   }
-  const spec = (() => {
-    try {
-      return vmSpec(actor);
-    } catch {
-      return null;
-    }
-  })();
-  if (!spec) return "its kernel is no longer installed";
+  const spec = vmSpec(actor);
+  try {
+    deps.kernels.get(row.kernel);
+  } catch {
+    return "its kernel is no longer installed";
+  }
   const size = await stat(spec.memoryPath).then(
     (s) => s.size,
     () => -1,
