@@ -15,7 +15,7 @@ usage: sudo ./install.sh [options]
 
   --storage DIR      where the data's loopback file goes (default /var/lib)
   --no-loopback      use /var/lib/bhatti as it is, even without reflink
-  --distro NAME      debian (13, default) or ubuntu (24.04) for the minimal image
+  --distro NAME      what the minimal image is made of: debian (13, default) or, untested, ubuntu (24.04)
   --listen ADDR      address of the API (default 127.0.0.1:8080)
   --uninstall        remove the server; data, users and configuration stay
   --purge            with --uninstall: remove them as well
@@ -66,7 +66,7 @@ fi
 
 (umask 077 && : >"$LOG")
 chmod 0600 "$LOG"
-started=$SECONDS
+started=$SECONDS status=0
 trap 'status=$?; [ $status -eq 0 ] || printf "error: installation stopped; details in %s\n" "$LOG" >&2' EXIT
 step() { say "[$1/4] $2"; }
 check_system
@@ -74,12 +74,15 @@ step 1 "packages"
 install_programs product
 refresh_lists
 step 2 "toolchains (Bun, Go)"
-install_bun
 install_go
+install_bun
 step 3 "build"
 build_all
-install -m 0755 dist/bhatti /usr/local/bin/.bhatti.new
-mv -f /usr/local/bin/.bhatti.new /usr/local/bin/bhatti
+give_back
+if ! cmp -s dist/bhatti /usr/local/bin/bhatti; then
+  install -m 0755 dist/bhatti /usr/local/bin/.bhatti.new
+  mv -f /usr/local/bin/.bhatti.new /usr/local/bin/bhatti
+fi
 step 4 "server"
 /usr/local/bin/bhatti host setup "${setup_args[@]}" 2>&1 | tee >(sed 's/bht_[0-9a-f]*/bht_…/' >>"$LOG")
 say "

@@ -1,95 +1,119 @@
 #!/usr/bin/env bash
-# Runs every suite on this machine, after doing all the set-up itself. Ends with one line: N passed, N failed, N skipped.
-#   sudo ./test.sh [unit|go|e2e]…     (default: all)
+# Runs suites on this machine, after doing all the set-up itself. Ends with one line: N passed, N failed, N skipped.
 set -uo pipefail
-cd "$(dirname "$(readlink -f "$0")")"
-LOGS=${BHATTI_TEST_LOGS:-/tmp/bhatti-test-logs}
-mkdir -p "$LOGS"
+cd "$(dirname "$(readlink -f "$0")")" || exit 1
+usage() {
+  cat <<'TEXT'
+usage: sudo ./test.sh [SUITE]...        default: check go unit e2e security
+
+  check      formatter, linter, types, gofmt, vet, shellcheck
+  go         the guest agent
+  unit       src/, against real namespaces, file systems and databases
+  e2e        real daemons with real VMs
+  security   attackers: guest root, VMM, tenants, local users, clients
+  lab        a machine with working KVM, emulated
+  breaks     deliberate breaks, each of which must turn its test red ('breaks-NAME': one of them)
+  fresh      install.sh and 'check go unit' on a bare Debian 12 and 13 ('fresh bookworm' or 'fresh trixie': one of them)
+  bench      the benchmark, as a suite that fails when it does not end well
+  e2e-NAME   one file of e2e, security or lab: e2e-thermal is test/e2e/thermal.test.ts
+
+  BHATTI_TEST_JOBS=N        VM suites side by side (default: 2 where there are two cores)
+  BHATTI_TEST_LOGS=DIR      logs, one a suite (default /var/log/bhatti-test)
+  BHATTI_TEST_KEEP_BASE=1   keep kernel and image for the next run
+TEXT
+}
+
+suites=() files=() breaks=() releases=()
+for word in "$@"; do
+  case $word in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    check | go | unit | e2e | security | lab | breaks | fresh | bench) suites+=("$word") ;;
+    bookworm | trixie) releases+=("$word") ;;
+    breaks-*) breaks+=("${word#breaks-}") ;;
+    *-*)
+      file=test/${word%%-*}/${word#*-}.test.ts
+      [ -f "$file" ] || { echo "error: $file does not exist" >&2 && exit 2; }
+      files+=("$file")
+      ;;
+    *)
+      usage >&2
+      exit 2
+      ;;
+  esac
+done
+[ $# -gt 0 ] || suites=(check go unit e2e security)
+[ ${#releases[@]} -eq 0 ] || suites+=(fresh)
+[ ${#releases[@]} -gt 0 ] || releases=(bookworm trixie)
+wants() { [[ " ${suites[*]} " == *" $1 "* ]]; }
+
+LOGS=${BHATTI_TEST_LOGS:-/var/log/bhatti-test}
 LOG=$LOGS/setup.log
-: >"$LOG"
 # shellcheck source=packaging/lib.sh
 . packaging/lib.sh
+# shellcheck source=test/suites.sh
+. test/suites.sh
 need_root "$@"
-check_system
-install_programs product test
-refresh_lists
-install_bun
-install_go
-say "building"
-build_all
+rm -rf "$LOGS/results"
+(umask 077 && mkdir -p "$LOGS/results" && : >"$LOG")
+began=$SECONDS
+trap 'interrupted' INT TERM
+interrupted() {
+  trap - INT TERM
+  say "interrupted: ending what runs"
+  end_all
+  wait
+  exit 130
+}
 
-passed=0 failed=0 skipped=0
-suites=("$@")
-[ ${#suites[@]} -eq 0 ] && suites=(check go unit e2e)
-wants() {
-  local s
-  for s in "${suites[@]}"; do [ "$s" = "$1" ] && return 0; done
-  return 1
-}
-count() { # NAME PASSED FAILED SKIPPED SECONDS
-  passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
-  printf '%-28s %4d passed %3d failed %3d skipped  %4d s\n' "$1" "$2" "$3" "$4" "$5"
-}
-run_check() { # NAME COMMAND…
-  local name=$1 began=$SECONDS
-  shift
-  if timeout 300 "$@" >"$LOGS/$name.log" 2>&1; then count "$name" 1 0 0 $((SECONDS - began)); else
-    tail -40 "$LOGS/$name.log"
-    count "$name" 0 1 0 $((SECONDS - began))
-  fi
-}
-# Counts come from the runner's own report; a run without one, or that ended badly with no failure in it, has failed.
-run_bun() { # NAME SECONDS FILE…
-  local name=$1 limit=$2 began=$SECONDS report="$LOGS/$1.xml" status head p f s
-  shift 2
-  rm -f "$report"
-  timeout --kill-after=20 "$limit" bun test --timeout 120000 --reporter=junit --reporter-outfile="$report" "$@" >"$LOGS/$name.log" 2>&1
-  status=$?
-  head=$(grep -o -m1 '<testsuites [^>]*>' "$report" 2>/dev/null)
-  number() { printf '%s' "$head" | sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p"; }
-  p=$(number tests) f=$(number failures) s=$(number skipped)
-  f=${f:-0} s=${s:-0}
-  if [ -z "$p" ]; then p=0 f=1; else p=$((p - f - s)); fi
-  [ $status -ne 0 ] && [ "$f" -eq 0 ] && f=1
-  if [ "$f" -gt 0 ]; then
-    grep -E '^\(fail\)|error:' "$LOGS/$name.log" | head -40
-    tail -60 "$LOGS/$name.log" | cut -c1-300
-  fi
-  count "$name" "$p" "$f" "$s" $((SECONDS - began))
-}
-run_go() {
-  local began=$SECONDS out="$LOGS/go.json" p f s
-  (cd lohar && timeout 600 go test -json ./...) >"$out" 2>"$LOGS/go.log"
-  p=$(grep -c '"Action":"pass".*"Test":' "$out") f=$(grep -c '"Action":"fail"' "$out") s=$(grep -c '"Action":"skip".*"Test":' "$out")
-  [ "$f" -gt 0 ] && grep -h '"Action":"output"' "$out" | tail -40
-  [ "$p" -eq 0 ] && f=$((f + 1)) && cat "$LOGS/go.log"
-  count go "$p" "$f" "$s" $((SECONDS - began))
-}
+set_up product test
 
 if wants check; then
-  run_check biome bunx --bun --no-install biome check .
-  run_check types bunx --bun --no-install tsc --noEmit
-  run_check gofmt bash -c 'cd lohar && test -z "$("$(go env GOROOT)/bin/gofmt" -l .)"'
-  run_check vet bash -c 'cd lohar && go vet ./...'
+  run_check biome 300 bunx --bun --no-install biome check .
+  run_check types 300 bunx --bun --no-install tsc --noEmit
+  # shellcheck disable=SC2016
+  run_check gofmt 300 bash -c 'fmt=$(go -C lohar env GOROOT)/bin/gofmt && test -z "$("$fmt" -l lohar test | tee /dev/stderr)"'
+  run_check vet 600 env CGO_ENABLED=0 bash -c 'go -C lohar vet ./... && go -C test/packet vet ./...'
+  run_check shell 300 shellcheck -x -S warning install.sh test.sh bench.sh .ci/run test/suites.sh test/fresh/*.sh packaging/*.sh lohar/build.sh tiers/*.sh
 fi
 wants go && run_go
-if wants unit; then
-  run_bun unit 420 src
-fi
-spaces() { ip netns list | awk '{print $1}' | grep -E '^[a-z]{3}[0-9]+$' | sort; }
-if wants e2e; then
-  before=$(spaces || true)
+wants unit && run_bun unit 420 src test/suites.test.ts
+
+# Suites with VMs, the longest files first. Those of the lab boot a machine of their own: one at a time, after the others.
+vm_jobs() { # SECONDS FOLDER…
+  local limit=$1 folder file
+  shift
+  for folder in "$@"; do
+    while read -r file; do
+      wants "$folder" || [[ " ${files[*]} " == *" $file "* ]] || continue
+      echo "$folder-$(basename "$file" .test.ts) $limit $file"
+    done < <(find "test/$folder" -maxdepth 1 -name '*.test.ts' -printf '%s %p\n' 2>/dev/null | sort -rn | cut -d' ' -f2-)
+  done
+}
+jobs=${BHATTI_TEST_JOBS:-$(($(nproc) > 1 ? 2 : 1))}
+mapfile -t beside < <(vm_jobs 900 e2e security)
+mapfile -t alone < <(vm_jobs 3000 lab)
+if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]})) -gt 0 ] || wants breaks; then
   # Kernel and image are kept for the next run when somebody works on the suites.
   [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || trap 'bun test/e2e/clean.ts' EXIT
-  for file in test/e2e/*.test.ts test/security/*.test.ts; do
-    run_bun "$(basename "$(dirname "$file")")-$(basename "$file" .test.ts)" 480 "$file"
-  done
-  left=$(comm -13 <(printf '%s\n' "$before") <(spaces || true) | tr '\n' ' ')
-  if [ -n "${left// /}" ]; then
-    say "left over: $left"
-    count leftovers 0 1 0 0
+  run_check test-base 900 bun test/e2e/prepare.ts
+  run_jobs "$jobs" "${beside[@]}"
+  run_jobs 1 "${alone[@]}"
+  if wants breaks || [ ${#breaks[@]} -gt 0 ]; then
+    run_lines breaks 5400 '^red ' '^NOT RED' bun test/breaks/run.ts "${breaks[@]}"
   fi
+  run_check leftovers 120 bun test/e2e/leftovers.ts
 fi
+if wants bench; then run_check bench 3600 bun bench/run.ts; fi
+if wants fresh; then
+  for release in "${releases[@]}"; do run_fresh "$release" install suites; done
+fi
+
+sum
 say ""
+say "$((SECONDS - began)) s; logs in $LOGS"
+[ ${#bad[@]} -eq 0 ] || printf '  %s\n' "${bad[@]}"
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

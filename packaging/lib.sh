@@ -93,32 +93,33 @@ install_bun() {
 # database, so that the agent is the same on every distribution. Debian 12 has 1.23 in its backports: they come from the
 # mirror that the host already uses.
 install_go() {
-  [ -x /usr/local/go/bin/go ] && PATH="/usr/local/go/bin:$PATH"
   export GOTOOLCHAIN=auto
+  if ! go_is_new && [ -x /usr/local/go/bin/go ]; then PATH="/usr/local/go/bin:$PATH"; fi
   if ! go_is_new; then
-    if ! type -P go >/dev/null && ! grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
-      install_packages golang-go
-    elif grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
-      enable_backports
-      apt-get install -y --no-install-recommends -t bookworm-backports golang-go >>"$LOG" 2>&1 ||
-        die "Go cannot be installed from the backports; see $LOG"
-    fi
+    if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then install_go_of_backports; else install_packages golang-go; fi
+    # The distribution's, whatever else is on the path.
+    PATH="/usr/bin:$PATH"
     hash -r
   fi
-  go_is_new || die "Go 1.21 or later is needed, found: $(GOTOOLCHAIN=local go version 2>/dev/null)"
+  go_is_new || die "Go 1.21 or later is needed, found: $(GOTOOLCHAIN=local go version 2>&1 | tail -n 1)" \
+    "put one on the path of root (any from 1.21 on will do) and run this again"
   (cd lohar && go version) >>"$LOG" 2>&1 ||
     die "Go $(sed -n 's/^go //p' lohar/go.mod) cannot be fetched: $(tail -n 1 "$LOG")" \
       "the Go module proxy (go env GOPROXY) must be reachable"
 }
 
-enable_backports() {
-  local mirror
+install_go_of_backports() {
+  local mirror list=/etc/apt/sources.list.d/bhatti-backports.list
   mirror=$(grep -rhoE '^(URIs:|deb )[^#]*' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
     grep -oE 'https?://[^ ]*debian/?( |$)' | grep -v security | head -1 | tr -d ' ')
   [ -n "$mirror" ] || die "no Debian mirror is configured in /etc/apt"
-  say "      enabling bookworm-backports"
-  printf 'deb %s bookworm-backports main\n' "$mirror" >/etc/apt/sources.list.d/bhatti-backports.list
-  apt-get update >>"$LOG" 2>&1 || die "apt-get update failed; see $LOG"
+  say "      enabling bookworm-backports, for Go"
+  printf 'deb %s bookworm-backports main\n' "$mirror" >"$list"
+  if ! { apt-get update && apt-get install -y --no-install-recommends -t bookworm-backports golang-go; } >>"$LOG" 2>&1; then
+    rm -f "$list"
+    die "Go cannot be installed from Debian's backports; see $LOG" \
+      "put any Go from 1.21 on on the path of root and run this again"
+  fi
 }
 
 go_is_new() {
@@ -130,4 +131,24 @@ go_is_new() {
 build_all() {
   lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "$(tail -n 1 "$LOG")"
   bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG" "$(tail -n 1 "$LOG")"
+}
+
+# set_up KIND…: all that has to be here before a checkout's own programs can run, for the programs of KIND.
+set_up() {
+  check_system
+  install_programs "$@"
+  refresh_lists
+  install_go
+  install_bun
+  say "building"
+  build_all
+  give_back
+}
+
+# What was built belongs to whom the checkout belongs to: under sudo that is not root, who would be left with files that
+# they cannot remove.
+give_back() {
+  local owner
+  owner=$(stat -c %u:%g .)
+  [ "$owner" = 0:0 ] || chown -hR "$owner" node_modules dist
 }

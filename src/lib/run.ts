@@ -16,14 +16,19 @@ export interface RunOptions {
   signal?: AbortSignal;
   env?: Record<string, string>;
   cwd?: string;
+  /** An open file that the program, and whatever it starts, keeps open as its fd 3. */
+  inherit?: number;
 }
 
 /** stdout of the program; throws CommandError when it does not exit 0. Arguments are never a shell's. */
 export async function run(command: string[], options: RunOptions = {}): Promise<string> {
   const child = Bun.spawn(command, {
-    stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
-    stdout: "pipe",
-    stderr: "pipe",
+    stdio: [
+      options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+      "pipe",
+      "pipe",
+      ...(options.inherit === undefined ? [] : [options.inherit]),
+    ],
     ...(options.signal ? { signal: options.signal } : {}),
     ...(options.env ? { env: { ...process.env, ...options.env } } : {}),
     ...(options.cwd ? { cwd: options.cwd } : {}),

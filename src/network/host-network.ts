@@ -5,6 +5,7 @@ import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { flushAddress, flushNamespace } from "./conntrack.ts";
 import { Dns } from "./dns/dns.ts";
+import { HelperLock } from "./helper-lock.ts";
 import { checkCidr } from "./host-rules.ts";
 import { readHostState, sysctl } from "./host-state.ts";
 import { HostTables } from "./host-tables.ts";
@@ -47,6 +48,7 @@ export class HostNetwork implements Network {
   private readonly dns: Dns;
   private readonly bridges: OwnerBridges;
   private readonly pool: Pool;
+  private readonly helpers: HelperLock;
   private readonly held = new Map<number, Held>();
   private readonly turn = new KeyedMutex<number>();
   private readonly tapKind: TapKind;
@@ -56,6 +58,7 @@ export class HostNetwork implements Network {
   constructor(private readonly options: NetworkOptions) {
     const { log } = options;
     this.names = new Names(options.prefix, options.base);
+    this.helpers = new HelperLock(this.names.prefix);
     this.tapKind = options.tapKind ?? "tap";
     this.tables = new HostTables(this.names, (options.allowedPrivate ?? []).map(checkCidr), log);
     this.slots = new Slots(this.names);
@@ -68,6 +71,8 @@ export class HostNetwork implements Network {
   }
 
   async start(inUse: InUse): Promise<void> {
+    if (!(await this.helpers.take()))
+      this.options.log.warn("programs of an earlier daemon are still at work on the network");
     sysctl("net/ipv4/ip_forward", "1");
     this.dns.start();
     for (const { owner, net, name } of inUse) {
@@ -170,6 +175,7 @@ export class HostNetwork implements Network {
   async stop(): Promise<void> {
     await this.pool.stop();
     await Promise.all([this.dns.stop(), this.tables.stop()]);
+    this.helpers.release();
   }
 
   async purge(): Promise<void> {

@@ -6,6 +6,13 @@ export const TOOL_PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 const DEADLINE_MS = 30_000;
 
+let inherited: number | null = null;
+
+/** An open file that every program run from now on keeps open; null: none. */
+export function inherit(fd: number | null): void {
+  inherited = fd;
+}
+
 /**
  * Runs `argv` with `input` on stdin and returns stdout. Throws CommandError with the tool's own words when it fails, and
  * when it takes longer than 30 s. `tolerant`: a non-zero exit status is not an error; the result is then empty.
@@ -16,6 +23,7 @@ export async function run(argv: string[], input = "", options: { tolerant?: bool
       stdin: input,
       env: { PATH: TOOL_PATH, LC_ALL: "C" },
       signal: AbortSignal.timeout(DEADLINE_MS),
+      ...(inherited === null ? {} : { inherit: inherited }),
     });
   } catch (error) {
     if (options.tolerant && error instanceof CommandError) return "";

@@ -9,16 +9,29 @@ const BASES = 200;
 export function claimBase(): { base: number; prefix: string; release(): void } {
   mkdirSync(DIR, { recursive: true });
   for (let base = 1; base <= BASES; base++) {
-    const file = `${DIR}/base-${base}`;
-    if (!take(file)) continue;
-    const letter = (n: number) => String.fromCharCode(97 + (n % 26));
-    return {
-      base,
-      prefix: `t${letter(Math.floor(base / 26))}${letter(base)}`,
-      release: () => unlinkSync(file),
-    };
+    const file = fileOf(base);
+    if (take(file)) return { base, prefix: prefixOf(base), release: () => unlinkSync(file) };
   }
   throw new Error(`all ${BASES} network bases of ${DIR} are taken`);
+}
+
+/** Bases that no living process holds, taken once or never. */
+export function abandonedBases(): { base: number; prefix: string }[] {
+  const all = Array.from({ length: BASES }, (_, i) => ({ base: i + 1, prefix: prefixOf(i + 1) }));
+  return all.filter(({ base }) => {
+    try {
+      return !alive(Number(readFileSync(fileOf(base), "utf8")));
+    } catch {
+      return true;
+    }
+  });
+}
+
+const fileOf = (base: number) => `${DIR}/base-${base}`;
+
+function prefixOf(base: number): string {
+  const letter = (n: number) => String.fromCharCode(97 + (n % 26));
+  return `t${letter(Math.floor(base / 26))}${letter(base)}`;
 }
 
 /** Runs `work` while no other process does the same under this name. */

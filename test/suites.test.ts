@@ -1,0 +1,115 @@
+/** What test.sh counts: a suite that did not end well is never a good one. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+
+const ROOT = `${import.meta.dir}/..`;
+let dir: string;
+
+beforeAll(() => {
+  dir = mkdtempSync("/tmp/bhatti-suites-");
+  const file = (name: string, body: string) =>
+    writeFileSync(`${dir}/${name}.test.ts`, `import { expect, test } from "bun:test";\n${body}`);
+  file("good", 'test("a", () => {}); test("b", () => {}); test.skip("c", () => {});');
+  file("bad", 'test("a", () => {}); test("b", () => { expect(1).toBe(2); });');
+  file("slow", 'test("a", () => {}); test("b", () => Bun.sleep(60_000));');
+  file("late", 'test("a", () => {}); test("b", () => Bun.sleep(60_000), 50);');
+  file("dead", 'test("a", () => {}); test("b", () => { process.kill(process.pid, "SIGKILL"); });');
+  file("gone", 'test("a", () => {}); process.exit(0);');
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+interface Outcome {
+  output: string;
+  /** Result line of each suite without its seconds. */
+  results: string[];
+  ms: number;
+}
+
+/** Runs `script` with the functions of suites.sh, and sums up. `bin`: programs in place of the real ones. */
+async function suites(script: string, bin: Record<string, string> = {}): Promise<Outcome> {
+  const logs = mkdtempSync(`${dir}/logs-`);
+  mkdirSync(`${logs}/results`);
+  mkdirSync(`${logs}/bin`);
+  for (const [name, body] of Object.entries(bin)) {
+    writeFileSync(`${logs}/bin/${name}`, `#!/bin/bash\n${body}\n`);
+    chmodSync(`${logs}/bin/${name}`, 0o755);
+  }
+  const began = performance.now();
+  const child = Bun.spawn(
+    [
+      "bash",
+      "-c",
+      `LOGS=${logs}; . test/suites.sh; ${script}\nsum; echo "$passed passed, $failed failed, $skipped skipped"; printf '%s\\n' "\${bad[@]}"`,
+    ],
+    {
+      cwd: ROOT,
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { ...process.env, PATH: `${logs}/bin:${ROOT}/node_modules/.bin:${process.env.PATH}` },
+    },
+  );
+  const [output] = await Promise.all([new Response(child.stdout).text(), child.exited]);
+  const results = await Promise.all(
+    readdirSync(`${logs}/results`)
+      .filter((name) => !name.startsWith("."))
+      .sort()
+      .map(async (name) =>
+        (await Bun.file(`${logs}/results/${name}`).text()).trim().replace(/^(\S+ \d+ \d+ \d+) \d+/, "$1"),
+      ),
+  );
+  return { output, results, ms: performance.now() - began };
+}
+
+test.each([
+  ["good", "x 2 0 1"],
+  ["bad", "x 1 1 0"],
+  ["late", "x 1 1 0 time-outs only"],
+  ["dead", /^x \d 1 0 killed$/],
+  ["gone", /^x 0 1 0 ran no test$/],
+])("a Bun suite that is %s", async (name, expected) => {
+  const { results } = await suites(`run_bun x 30 ${dir}/${name}.test.ts`);
+  expect(results).toHaveLength(1);
+  if (typeof expected === "string") expect(results[0]).toBe(expected);
+  else expect(results[0]).toMatch(expected);
+});
+
+test("a Bun suite beyond its time counts what passed and says what it is", async () => {
+  const { results, output } = await suites(`run_bun x 2 ${dir}/slow.test.ts`);
+  expect(results[0]).toMatch(/^x 1 1 0 timed out after \d+ s$/);
+  expect(output).toContain("1 passed, 1 failed, 0 skipped");
+});
+
+const EVENTS = ['{"Action":"pass","Test":"A"}', '{"Action":"skip","Test":"B"}']
+  .map((e) => `echo '${e}'`)
+  .join(";");
+
+test.each([
+  ["ends well", `${EVENTS}`, "go 1 0 1"],
+  ["has a failed test", `${EVENTS}; echo '{"Action":"fail","Test":"C"}'; exit 1`, "go 1 1 1"],
+  ["does not build", `${EVENTS}; echo '{"Action":"fail","Package":"p"}'; exit 1`, "go 1 1 1 status 1"],
+  ["is killed", `${EVENTS}; kill -KILL $$`, "go 1 1 1 killed"],
+  ["runs nothing", "exit 0", "go 0 1 0 ran no test"],
+])("the Go suite %s", async (_, body, expected) => {
+  const { results } = await suites("run_go", { go: body });
+  expect(results).toEqual([expected]);
+});
+
+test("suites run side by side, as many as asked for, and all of them count", async () => {
+  const bun = `sleep 0.5; for a; do case $a in
+    --reporter-outfile=*) echo '<testsuites tests="1" failures="0" skipped="0">' >"\${a#*=}" ;; esac; done`;
+  const jobs = [1, 2, 3, 4].map((n) => `'j${n} 20 file'`).join(" ");
+  const two = await suites(`run_jobs 2 ${jobs}`, { bun });
+  expect(two.output).toContain("4 passed, 0 failed, 0 skipped");
+  expect(two.results).toHaveLength(4);
+  const one = await suites(`run_jobs 1 ${jobs}`, { bun });
+  expect(one.ms - two.ms).toBeGreaterThan(500);
+}, 30_000);
+
+test("ending all of them ends what they run, and counts as a failure", async () => {
+  const { results, ms } = await suites("run_jobs 1 'x 60 file' & sleep 1; end_all; wait", {
+    bun: "sleep 60",
+  });
+  expect(results).toEqual(["x 0 1 0 interrupted"]);
+  expect(ms).toBeLessThan(20_000);
+}, 30_000);
