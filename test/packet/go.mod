@@ -1,3 +1,3 @@
 module packet
 
-go 1.24
+go 1.26.8
