@@ -3,8 +3,8 @@
 # since nothing is installed there but apt.
 #   sudo test/fresh/run.sh bookworm|trixie install|suites
 # The machine is a chroot with mounts, processes and network of its own (slirp4netns, the packages' way out), so that a server
-# in it meets none on this host, and all of it is gone when its first process ends, however this script ends. Kernel and devices
-# are the host's. Prints 'ok: …' or 'not ok: …' for each check; status 0 when all are ok.
+# in it meets none on this host, and all of it is gone when its first process ends, however this script ends. The kernel is
+# the host's. Prints 'ok: …' or 'not ok: …' for each check; status 0 when all are ok.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 release=${1:?bookworm or trixie} plan=${2:?install or suites}
@@ -24,7 +24,7 @@ clean() {
   trap - EXIT
   # shellcheck disable=SC2086
   [ -z "$machine$slirp" ] || kill -KILL $machine $slirp 2>/dev/null || true
-  wait || true
+  { wait || true; } 2>/dev/null
   rm -rf --one-file-system "$root"
 }
 trap clean EXIT
@@ -76,12 +76,33 @@ files | while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$fi
 
 export root
 # The parent of the machine's first process is in the new network as well: slirp4netns finds it by the parent's pid.
-unshare --mount --net --pid --fork --kill-child bash -euc '
+# Both end with this script, even if it is killed.
+setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child bash -euc '
+  # Nodes of its own: what a program does to /dev/null in there is not done to the host.
+  devices() {
+    mount -t tmpfs -o mode=0755 dev "$root/dev"
+    cd "$root/dev"
+    for node in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0; do
+      IFS=: read -r name major minor <<<"$node"
+      mknod -m 0666 "$name" c "$major" "$minor"
+    done
+    mkdir -p net pts shm
+    mknod -m 0666 net/tun c 10 200
+    [ ! -e /dev/kvm ] || mknod -m 0660 kvm c 10 232
+    mknod -m 0660 loop-control c 10 237
+    for n in $(seq 0 127); do mknod -m 0660 "loop$n" b 7 "$n"; done
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 pts pts
+    mount -t tmpfs -o mode=1777 shm shm
+    ln -s pts/ptmx ptmx
+    ln -s /proc/self/fd fd
+    for n in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${n%:*}" "${n#*:}"; done
+    cd /
+  }
   until ip route show default | grep -q .; do sleep 0.1; done
   ip link set lo up
   mount --make-rprivate /
   mount --bind "$root" "$root"
-  mount --rbind /dev "$root/dev"
+  devices
   mount -t proc proc "$root/proc"
   mount -t sysfs sys "$root/sys"
   for dir in run tmp; do mount -t tmpfs "$dir" "$root/$dir"; done
@@ -92,7 +113,7 @@ unshare --mount --net --pid --fork --kill-child bash -euc '
 ' machine "${settings[@]}" bash "/root/src/test/fresh/$plan.sh" </dev/null &
 machine=$!
 until [ "$(readlink "/proc/$machine/ns/net")" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.1; done
-slirp4netns --configure --mtu=65520 --cidr=192.168.231.0/24 "$machine" tap0 >"$root/slirp.log" 2>&1 &
+setpriv --pdeathsig KILL slirp4netns --configure --mtu=65520 --cidr=192.168.231.0/24 "$machine" tap0 >"$root/slirp.log" 2>&1 &
 slirp=$!
 status=0
 wait "$machine" || status=$?
