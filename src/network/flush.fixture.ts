@@ -37,10 +37,10 @@ async function talk(netns: string, host: string, port: number) {
     for await (const chunk of child.stdout) answers += chunk.length;
   })();
   return {
-    /** Whether answers arrive within the next second (or `ms`). */
-    async alive(ms = 1000): Promise<boolean> {
+    /** Whether answers arrive within the next second. */
+    async alive(): Promise<boolean> {
       const before = answers;
-      const end = performance.now() + ms;
+      const end = performance.now() + 1000;
       while (answers === before && performance.now() < end) await Bun.sleep(20);
       return answers > before;
     },
@@ -82,15 +82,13 @@ try {
   const guest = await lab.guest(alice);
   await echo(await lab.guest(bob), 7000);
   await lab.say(lab.outside, 80, "internet");
-  await echo(lab.outside, 7000);
 
   const toOwner = () => lab.hear(guest, bob.address, 7000, 600);
-  const internet = await talk(guest, lab.internet, 7000);
-  seen.before = [await toOwner(), await internet.alive()];
+  seen.before = await toOwner();
 
   await run(["nft", "flush", "ruleset"]);
   seen.backMs = await back();
-  seen.after = [await toOwner(), await internet.alive(), await lab.hear(guest, lab.internet, 80)];
+  seen.after = [await toOwner(), await lab.hear(guest, lab.internet, 80)];
 
   for (const [what, command] of [
     ["chainFlushed", `flush chain inet ${table} from_sandbox`],
@@ -112,8 +110,7 @@ try {
   process.kill(watcher, "SIGCONT");
   await back();
   await Bun.sleep(300);
-  // What was sent without NAT is sent again, later and later.
-  seen.watched = [await stranger.alive(), await internet.alive(15_000)];
+  seen.watched = await stranger.alive();
 
   // A change that finds the tables gone brings them back itself.
   process.kill(watcher, "SIGSTOP");
@@ -123,7 +120,7 @@ try {
   seen.attached = [await toOwner(), await lab.hear(await lab.guest(another), lab.internet, 80)];
   process.kill(watcher, "SIGCONT");
   seen.warnings = logged.filter((line) => line.includes("removed firewall rules")).length;
-  for (const connection of [internet, stranger]) connection.end();
+  stranger.end();
 } finally {
   await lab.dispose();
 }

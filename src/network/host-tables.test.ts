@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { run } from "./run.ts";
 
 test.skipIf(process.getuid?.() !== 0)(
-  "flushed rules come back at once; what was connected against them meanwhile is cut off, the rest goes on",
+  "flushed rules come back at once; what was connected against them meanwhile is cut off",
   async () => {
     const out = await run([
       "unshare",
@@ -17,12 +17,12 @@ test.skipIf(process.getuid?.() !== 0)(
       `${import.meta.dir}/flush.fixture.ts`,
     ]);
     const seen = JSON.parse(out);
-    expect(seen.before).toEqual(["silence", true]);
+    expect(seen.before).toBe("silence");
     expect(seen.backMs).toBeLessThan(2000);
-    expect(seen.after).toEqual(["silence", true, expect.stringMatching(/^internet /)]);
+    expect(seen.after).toEqual(["silence", expect.stringMatching(/^internet /)]);
     expect([seen.chainFlushed, seen.bridgeDeleted]).toEqual([true, true]);
     expect(seen.unwatched).toBe(true);
-    expect(seen.watched).toEqual([false, true]);
+    expect(seen.watched).toBe(false);
     expect(seen.attached).toEqual(["silence", expect.stringMatching(/^internet /)]);
     expect(seen.warnings).toBe(5);
   },

@@ -20,7 +20,7 @@ export class HostTables {
   private readonly bridges = new Set<string>();
   private readonly watch: RuleWatch;
   /** What `listed` says of tables that nobody has touched. */
-  private reference: string | null = null;
+  private reference: string[] | null = null;
   private mending: Promise<void> | null = null;
   private started = false;
 
@@ -90,7 +90,7 @@ export class HostTables {
       await this.mending;
       return true;
     }
-    if (this.reference !== null && (await this.listed()) === this.reference) return false;
+    if (this.reference !== null && holds(await this.listed(), this.reference)) return false;
     this.mending ??= this.replace().finally(() => {
       this.mending = null;
     });
@@ -110,15 +110,25 @@ export class HostTables {
     this.reference = await this.listed();
   }
 
-  /** Both tables without what changes by itself: elements and counters. Null when one is not there. */
-  private async listed(): Promise<string | null> {
+  /** Lines of both tables, without what changes by itself: elements and counters. Null when one is not there. */
+  private async listed(): Promise<string[] | null> {
     try {
       const tables = ["inet", "bridge"].map((family) =>
         run(["nft", "-t", "list", "table", family, this.names.table]),
       );
-      return (await Promise.all(tables)).join("").replace(/packets \d+ bytes \d+/g, "");
+      return (await Promise.all(tables))
+        .join("")
+        .replace(/packets \d+ bytes \d+/g, "")
+        .split("\n");
     } catch {
       return null;
     }
   }
+}
+
+/** Every wanted line is there, in order. What somebody has added is theirs to keep. */
+function holds(listed: string[] | null, wanted: string[]): boolean {
+  let found = 0;
+  for (const line of listed ?? []) if (line === wanted[found]) found++;
+  return found === wanted.length;
 }

@@ -1,23 +1,31 @@
 /** For tests: a network with unusual names, stand-in guests behind a veth in place of the TAP, and an internet of its own. */
-import { randomInt } from "node:crypto";
 import pino from "pino";
+import { claimBase } from "../../test/e2e/claim.ts";
+import { buildPacket } from "../../test/packet/build.ts";
 import { HostNetwork, type NetworkOptions } from "./create.ts";
 import { GUEST, type Owner, type SandboxNet } from "./network.ts";
 import { ip, ipForce, run } from "./run.ts";
 
-const letter = () => String.fromCharCode(97 + randomInt(26));
+/** Something that refuses, and can be taken away: returns what puts it back. */
+export type Layer = () => Promise<() => Promise<unknown>>;
 
 export class Lab {
-  readonly prefix = `q${letter()}${letter()}${letter()}`;
-  readonly base = 100 + randomInt(150);
+  /** Everything follows from the base, which no other test process on this machine has. */
+  private readonly claim = claimBase();
+  readonly prefix = this.claim.prefix;
+  readonly base = this.claim.base;
   /** Host and far end of the link to the internet: public addresses, as far as the rules know. */
-  private readonly link = randomInt(64) * 4;
-  readonly hostOut = `198.51.100.${this.link + 1}`;
-  readonly internet = `198.51.100.${this.link + 2}`;
+  private readonly link = `${this.base < 128 ? "198.51.100" : "203.0.113"}`;
+  readonly hostOut = `${this.link}.${(this.base % 128) * 2}`;
+  readonly internet = `${this.link}.${(this.base % 128) * 2 + 1}`;
   /** A private address behind the same link. */
-  readonly lan = `172.31.${randomInt(256)}.77`;
+  readonly lan = `172.31.${this.base}.77`;
+  /** Metadata services there, to which the host would forward what comes from alice's bridge. */
+  readonly metadata = ["169.254.169.254", "168.63.129.16"];
+  private readonly routes = 20_000 + this.base;
   readonly outside = `${this.prefix}-out`;
   readonly networks: HostNetwork[] = [];
+  private readonly tool = buildPacket();
   private readonly children: Bun.Subprocess[] = [];
   private readonly guests: string[] = [];
   readonly alice: Owner = { userId: "alice", subnetIndex: 1 };
@@ -42,13 +50,17 @@ export class Lab {
     await ip([
       `netns add ${this.outside}`,
       `link add ${this.prefix}-o type veth peer name wan netns ${this.outside}`,
-      `address add ${this.hostOut}/30 dev ${this.prefix}-o`,
+      `address add ${this.hostOut}/31 dev ${this.prefix}-o`,
       `link set ${this.prefix}-o up`,
       `route add ${this.lan}/32 via ${this.internet} onlink dev ${this.prefix}-o`,
+      // The host has routes of its own to these, which are not ours to change.
+      `route add default via ${this.internet} dev ${this.prefix}-o table ${this.routes}`,
+      ...this.metadata.map((address) => `rule add to ${address} iif ${this.prefix}b1 lookup ${this.routes}`),
     ]);
     await this.shell(
       this.outside,
-      `ip link set lo up; ip link set wan up; ip address add ${this.internet}/30 dev wan; ip address add ${this.lan}/32 dev lo`,
+      `ip link set lo up; ip link set wan up; ip address add ${this.internet}/31 dev wan
+       for address in ${this.lan} ${this.metadata.join(" ")}; do ip address add $address/32 dev lo; done`,
     );
   }
 
@@ -75,8 +87,11 @@ export class Lab {
   }
 
   /** The same, left running; resolves when it has printed its first line. */
-  async serve(netns: string | null, code: string): Promise<Bun.Subprocess> {
-    const child = Bun.spawn([...enter(netns), process.execPath, "-e", PRELUDE + code], {
+  serve = (netns: string | null, code: string): Promise<Bun.Subprocess> =>
+    this.start(netns, [process.execPath, "-e", PRELUDE + code]);
+
+  private async start(netns: string | null, argv: string[]): Promise<Bun.Subprocess> {
+    const child = Bun.spawn([...enter(netns), ...argv], {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "inherit",
@@ -89,22 +104,11 @@ export class Lab {
 
   /** A TCP server that says `word` to everybody, with the address it sees. */
   say = (netns: string | null, port: number, word: string, address = "0.0.0.0"): Promise<Bun.Subprocess> =>
-    this.serve(
-      netns,
-      `Bun.listen({ hostname: "${address}", port: ${port}, socket: { open(s) { s.write("${word} " + s.remoteAddress); s.end(); }, data() {} } }); print("up");`,
-    );
+    this.start(netns, [this.tool, "serve", String(port), word, address]);
 
   /** What a TCP server at `host`:`port` says; "refused" or "silence" if nothing. */
   hear = (netns: string | null, host: string, port: number, waitMs = 1500): Promise<string> =>
-    this.bun(
-      netns,
-      `const t = setTimeout(() => { print("silence"); process.exit(); }, ${waitMs});
-       const end = (w) => { print(w); process.exit(); };
-       let heard = "";
-       Bun.connect({ hostname: "${host}", port: ${port}, socket: {
-         data(s, d) { heard += d; }, close() { end(heard || "closed"); }, error() { end("refused"); }, connectError() { end("refused"); } } })
-         .catch(() => end("refused"));`,
-    );
+    this.packet(netns, "tcp", host, String(port), String(waitMs));
 
   /** The same from the host, as a user who is not root. */
   hearAs = (uid: number, host: string, port: number): Promise<string> =>
@@ -119,19 +123,35 @@ export class Lab {
       `exec 3<>/dev/tcp/${host}/${port}; cat <&3`,
     ]).catch((error) => (error.code === 124 ? "silence" : `failed: ${error.message}`));
 
-  /**
-   * Takes a refusal away: the first rule of a chain now accepts. `family` and `chain` as in "inet forward", of the host or of a
-   * namespace. Returns what puts the refusal back.
-   */
-  async accept(netns: string | null, family: "inet" | "bridge", chain: string): Promise<() => Promise<void>> {
-    const table = `${family} ${netns === null ? `bhatti_${this.prefix}` : "bhatti"}`;
-    const nft = (args: string[]) => run([...enter(netns), "nft", ...args]);
-    const echoed = await nft(["-e", "-a", `insert rule ${table} ${chain} accept`]);
-    const handle = /handle (\d+)/.exec(echoed)?.[1];
-    return async () => {
-      await nft([`delete rule ${table} ${chain} handle ${handle}`]);
-    };
+  /** Runs test/packet in a namespace; its output without the last line end. */
+  packet = async (netns: string | null, ...args: string[]): Promise<string> =>
+    (await run([...enter(netns), this.tool, ...args])).trimEnd();
+
+  /** What comes in at `iface` while `during` runs, and shortly after: a line for each kind of packet. */
+  async sniff(netns: string, iface: string, during: () => Promise<unknown>): Promise<string> {
+    const child = Bun.spawn([...enter(netns), this.tool, "sniff", iface, "900"], { stdout: "pipe" });
+    let heard = "";
+    for await (const chunk of child.stdout) {
+      // Its first word is that it listens.
+      if (heard === "") await during();
+      heard += new TextDecoder().decode(chunk);
+    }
+    return heard;
   }
+
+  /**
+   * A chain of the host's tables (`netns` null) or of a namespace's, as something that refuses: without it means that its
+   * first rule accepts.
+   */
+  without =
+    (netns: string | null, family: "inet" | "bridge" | "arp", chain: string): Layer =>
+    async () => {
+      const table = `${family} ${netns === null ? `bhatti_${this.prefix}` : "bhatti"}`;
+      const nft = (...args: string[]) => run([...enter(netns), "nft", ...args]);
+      const echoed = await nft("-e", "-a", `insert rule ${table} ${chain} accept`);
+      const handle = /handle (\d+)/.exec(echoed)?.[1];
+      return () => nft(`delete rule ${table} ${chain} handle ${handle}`);
+    };
 
   /** DNS through the guest's resolver address (or `server`). */
   lookup = (netns: string, method: string, name: string, server: string = GUEST.gateway): Promise<string> =>
@@ -167,8 +187,12 @@ export class Lab {
       ...this.guests.map((name) => `netns delete ${name}`),
       `link delete ${this.prefix}-o`,
       `netns delete ${this.outside}`,
+      ...this.metadata.map(
+        (address) => `rule delete to ${address} iif ${this.prefix}b1 lookup ${this.routes}`,
+      ),
     ]);
     await this.networks[0]?.purge();
+    this.claim.release();
   }
 }
 
