@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"bhatti/lohar/internal/archive"
 	"bhatti/lohar/internal/jail"
 	"bhatti/lohar/internal/poke"
 	"bhatti/lohar/internal/shutdown"
@@ -28,6 +29,8 @@ func main() {
 		os.Exit(shutdown.Main(os.Args))
 	case personality == "jail":
 		os.Exit(jail.Main(os.Args[2:]))
+	case personality == "archive":
+		os.Exit(archive.Main(os.Args[2:]))
 	case personality == "poke":
 		os.Exit(poke.Main(os.Args[2:]))
 	case personality == "serve":
@@ -44,6 +47,7 @@ const help = `lohar is bhatti's guest agent. As process 1 of a virtual machine i
 nothing unless told what to be:
 
   lohar jail ...      start a VMM in its jail (used by the daemon)
+  lohar archive ...   hash sparse files, unpack archives of snapshots (used by the daemon)
   lohar poke ...      warm up the agent of a waiting machine (used by the daemon)
   lohar serve --listen ADDRESS (--token-file FILE | --unconfigured) [--root-uid]
                       serve the guest protocol on this machine, for tests; commands run with your rights

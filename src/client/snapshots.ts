@@ -1,8 +1,8 @@
 import type { SandboxView } from "../sandboxes/service.ts";
-import { MAX_FORKS, type SnapshotView } from "../snapshots/service.ts";
+import type { SnapshotView } from "../snapshots/service.ts";
 import { type Http, path, type RequestOptions } from "./http.ts";
 
-export { MAX_FORKS, type SnapshotView };
+export type { SnapshotView };
 
 /** Copying a big disk without reflinks takes minutes. ms. */
 const COPY_MS = 1_800_000;
@@ -65,10 +65,10 @@ export class SnapshotsClient {
   import(
     name: string,
     body: NonNullable<RequestOptions["body"]>,
-    options: { cold: boolean; size?: number },
-  ): Promise<SnapshotView> {
+    options: { cold: boolean; trustState: boolean; size?: number },
+  ): Promise<SnapshotView & { notice?: string }> {
     return this.http.json("POST", "/snapshots/import", {
-      query: { name, cold: options.cold || undefined },
+      query: { name, cold: options.cold || undefined, trust_state: options.trustState || undefined },
       headers: {
         "content-type": "application/octet-stream",
         ...(options.size === undefined ? {} : { "content-length": String(options.size) }),

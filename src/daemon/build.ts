@@ -22,6 +22,7 @@ import { isProxied } from "../ports/routes.ts";
 import { MemoryBudget } from "../sandboxes/memory.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
+import { hostKey } from "../snapshots/host-key.ts";
 import { SnapshotRows } from "../snapshots/rows.ts";
 import { SnapshotService } from "../snapshots/snapshots.ts";
 import { createStorage } from "../storage/create.ts";
@@ -43,12 +44,6 @@ export async function build(config: Config, log: Logger) {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   await mkdir(`${dataDir}/sandboxes`, { recursive: true, mode: 0o700 });
   const store = new Store(`${dataDir}/state.db`, migrations);
-  if (store.foreign.length > 0) {
-    log.warn(
-      { tables: store.foreign },
-      "the database holds tables of another program, as the commands of bhatti v1 make them on this host; they are left alone",
-    );
-  }
   const storage = await createStorage(dataDir);
   const lohar = await loharPath(dataDir);
   // A new agent needs a new initramfs.
@@ -119,6 +114,8 @@ export async function build(config: Config, log: Logger) {
     events,
     log,
     currentKernel: () => kernels.current().version,
+    lohar,
+    hostKey: await hostKey(dataDir, storage),
     config,
   });
   const users = new Users(store);

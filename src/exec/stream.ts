@@ -3,14 +3,16 @@
  * HTTP/1.1 request and response bodies at the same time are not something every client library can do.)
  */
 import { Hono } from "hono";
-import type { About } from "../guest/errors.ts";
+import { guestErrorToApp } from "../guest/errors.ts";
+import { GuestError } from "../guest/guest.ts";
 import { check, MAX_BODY } from "../http/decode.ts";
+import { shapeProblem } from "../http/json-shape.ts";
 import type { Place } from "../http/shares.ts";
 import { AppError } from "../lib/errors.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import type { User } from "../users/user.ts";
-import { aboutOf, notStarted, toExec, told } from "./request.ts";
+import { notStarted, toExec } from "./request.ts";
 import { execSchema } from "./schemas.ts";
 import { StdinQueue } from "./stdin-queue.ts";
 
@@ -81,14 +83,16 @@ export const streamSockets: Bun.WebSocketHandler<StreamData> = {
 };
 
 function control(socket: Socket, message: string): void {
-  if (Buffer.byteLength(message) > MAX_BODY)
+  if (message.length > MAX_BODY)
     return fail(
       socket,
       "too_large",
       `the request is larger than ${MAX_BODY} bytes`,
       "send data on stdin or as a file, not as arguments",
     );
-  let value: { type?: string; signal?: string };
+  const problem = shapeProblem(message);
+  if (problem) return fail(socket, "bad_request", `control messages are JSON: ${problem}`);
+  let value: { type?: string } | null;
   try {
     value = JSON.parse(message);
   } catch {
@@ -98,7 +102,7 @@ function control(socket: Socket, message: string): void {
   if (!data.started) {
     data.started = true;
     void run(socket, value);
-  } else if (value.type === "stdin_eof") {
+  } else if (value?.type === "stdin_eof") {
     data.stdin?.end();
   }
 }
@@ -111,11 +115,8 @@ function fail(socket: Socket, code: string, message: string, remedy?: string): v
 async function run(socket: Socket, first: unknown): Promise<void> {
   const { data } = socket;
   let release = () => {};
-  let about: About = { sandbox: data.ref };
   try {
-    const body = check(execSchema, first);
-    about = aboutOf(data.ref, body);
-    const request = toExec(body);
+    const request = toExec(check(execSchema, first));
     const lease = await data.sandboxes.lease(data.user, data.ref, "exec", data.abort.signal);
     release = lease.release;
     data.stdin = new StdinQueue(
@@ -153,8 +154,9 @@ async function run(socket: Socket, first: unknown): Promise<void> {
       socket.close(1000);
       return;
     }
-    const { code, data: message, remedy } = told(error, about);
-    fail(socket, code, message, remedy);
+    const known = error instanceof GuestError ? guestErrorToApp(error) : error;
+    if (known instanceof AppError) fail(socket, known.code, known.message, known.remedy);
+    else fail(socket, "internal", "the command could not be run");
   } finally {
     release();
   }

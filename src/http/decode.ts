@@ -2,6 +2,7 @@
 import type { Context } from "hono";
 import { z } from "zod";
 import { AppError, badRequest } from "../lib/errors.ts";
+import { shapeProblem } from "./json-shape.ts";
 import type { Place } from "./shares.ts";
 
 /** Bytes of a JSON body. */
@@ -74,7 +75,7 @@ async function readBody(request: Request, place: Place | undefined): Promise<str
   if (!request.body) return "";
   const chunks: Uint8Array[] = [];
   let length = 0;
-  for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+  for await (const chunk of whole(request.body)) {
     length += chunk.length;
     if (length > MAX_BODY) throw tooLarge();
     if (place?.take(chunk.length) === false) {
@@ -86,6 +87,15 @@ async function readBody(request: Request, place: Place | undefined): Promise<str
     chunks.push(chunk);
   }
   return new TextDecoder().decode(Buffer.concat(chunks));
+}
+
+/** A body that is cut off is its client's doing, not a fault of ours to be logged as one. */
+async function* whole(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body as unknown as AsyncIterable<Uint8Array>;
+  } catch (cause) {
+    throw new AppError("bad_request", "the request's body ended early", { cause });
+  }
 }
 
 function fold(value: Record<string, unknown>, known: string[]): Record<string, unknown> {
@@ -102,6 +112,8 @@ function fold(value: Record<string, unknown>, known: string[]): Record<string, u
 }
 
 function firstValue(text: string): unknown {
+  const problem = shapeProblem(text);
+  if (problem) throw badRequest(`invalid json: ${problem}`);
   try {
     return JSON.parse(text);
   } catch (error) {

@@ -1,48 +1,71 @@
 /** The files of a snapshot, and how damage to them is noticed before anybody boots from them. */
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { chmod, lstat } from "node:fs/promises";
+import { run } from "../lib/run.ts";
 
 export interface FileFacts {
   size: number;
   mtimeMs: number;
-  /** Known of imported files. */
-  sha256?: string;
+  /** Known of imported files: see `digests`. */
+  digest?: string;
 }
 
-export const namesOf = (kind: "memory" | "disk"): string[] =>
-  kind === "memory" ? ["mem", "state", "disk"] : ["disk"];
+export type FileName = "mem" | "state" | "disk";
 
-/** Takes away write permission and notes what the files look like. */
-export async function seal(dir: string, kind: "memory" | "disk"): Promise<Record<string, FileFacts>> {
+/** In the order of an archive: what a cold import wants comes first. */
+export const namesOf = (kind: "memory" | "disk"): FileName[] =>
+  kind === "memory" ? ["disk", "state", "mem"] : ["disk"];
+
+/**
+ * Takes away write permission and notes what the files look like. A VMM can make its files as large as it likes: `memoryMb`
+ * is what the memory must have. @throws Error when a file is not what it should be.
+ */
+export async function seal(
+  dir: string,
+  kind: "memory" | "disk",
+  memoryMb: number,
+): Promise<Record<string, FileFacts>> {
   const facts: Record<string, FileFacts> = {};
   for (const name of namesOf(kind)) {
     await chmod(`${dir}/${name}`, 0o400);
     const s = await lstat(`${dir}/${name}`);
     if (!s.isFile() || s.nlink !== 1) throw new Error(`${name} is not a plain file`);
+    if (name === "mem" && s.size !== memoryMb * 1048576)
+      throw new Error("mem has another size than the memory");
     facts[name] = { size: s.size, mtimeMs: s.mtimeMs };
   }
   return facts;
 }
 
-/** SHA-256 of a file, hex, streamed. */
-export async function hashFile(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return hash.digest("hex");
+/**
+ * Size, stored bytes and hash of files, by name: in a child, so that the daemon goes on and `signal` ends it. Holes cost
+ * nothing; the hash is that of lohar/internal/archive/digest.go.
+ */
+export async function digests(
+  lohar: string,
+  dir: string,
+  names: FileName[],
+  signal?: AbortSignal,
+): Promise<Record<string, { size: number; data: number; sha256: string }>> {
+  const paths = names.map((name) => `${dir}/${name}`);
+  return JSON.parse(await run([lohar, "archive", "digest", ...paths], { signal }));
 }
 
 /**
  * What is wrong with the files, for people; null when nothing is. An untouched file is trusted; a touched one only when its
  * hash is known and right: hashing gigabytes at every snapshot would cost more than it is worth.
  */
-export async function damage(dir: string, facts: Record<string, FileFacts>): Promise<string | null> {
+export async function damage(
+  dir: string,
+  facts: Record<string, FileFacts>,
+  lohar: string,
+): Promise<string | null> {
   for (const [name, known] of Object.entries(facts)) {
     const s = await lstat(`${dir}/${name}`).catch(() => null);
     if (!s?.isFile()) return `${name} is missing`;
     if (s.size !== known.size) return `${name} is truncated`;
     if (s.mtimeMs === known.mtimeMs) continue;
-    if (!known.sha256 || (await hashFile(`${dir}/${name}`)) !== known.sha256) return `${name} was changed`;
+    const now = known.digest && (await digests(lohar, dir, [name as FileName]))[name]?.sha256;
+    if (!now || now !== known.digest) return `${name} was changed`;
   }
   return null;
 }

@@ -1,24 +1,25 @@
 /** Whether a snapshot is still what it was; noticed before anybody boots from it. */
 import { AppError, conflict } from "../lib/errors.ts";
-import { damage, type FileFacts, hashFile } from "./files.ts";
+import { sha256 } from "../lib/hash.ts";
+import { damage, type FileFacts } from "./files.ts";
 import type { SnapshotRow } from "./rows.ts";
 
 /** Refuses a snapshot that cannot be what it was. */
-export async function verify(row: SnapshotRow, dir: string, fingerprint: string): Promise<void> {
+export async function verify(
+  row: SnapshotRow,
+  dir: string,
+  fingerprint: string,
+  lohar: string,
+): Promise<void> {
   if (row.kind === "memory" && row.fingerprint !== fingerprint) {
     throw conflict(
       `snapshot "${row.name}" was taken by another VMM version or on another CPU: its memory cannot be restored here`,
       "export it and import it with --cold to keep its disk",
     );
   }
-  const wrong = await damage(dir, JSON.parse(row.files) as Record<string, FileFacts>);
-  if (wrong) throw damaged(row.name, wrong);
-  if (row.kind === "memory" && (await hashFile(`${dir}/state`)) !== row.state_sha256) {
-    throw damaged(row.name, "state was changed");
+  const wrong = await damage(dir, JSON.parse(row.files) as Record<string, FileFacts>, lohar);
+  if (wrong) throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: ${wrong}`);
+  if (row.kind === "memory" && (await sha256(`${dir}/state`)) !== row.state_sha256) {
+    throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: state was changed`);
   }
 }
-
-const damaged = (name: string, what: string): AppError =>
-  new AppError("restore_failed", `snapshot "${name}" is damaged: ${what}`, {
-    remedy: `bhatti snapshot delete ${name}; its files were changed on the server's disk`,
-  });

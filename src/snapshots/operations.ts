@@ -8,7 +8,6 @@ const snapshot = z.object({
   id: z.string(),
   name: z.string(),
   source_sandbox: z.string(),
-  source_name: z.string(),
   size_mb: z.int(),
   created_at: z.string(),
   kind: z.enum(["memory", "disk"]),
@@ -51,10 +50,10 @@ export const snapshotOperations: Operation[] = [
   {
     method: "post",
     path: "/snapshots/import",
-    summary: "From an export; cold takes its disk alone",
+    summary: "From an export; cold takes its disk alone, trust_state (operators) a foreign device state",
     query: importQuery,
     body: "raw",
-    result: snapshot,
+    result: snapshot.extend({ notice: z.string().optional() }),
     status: 201,
   },
 ];

@@ -34,10 +34,11 @@ export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<Ap
   app.get("/snapshots", (c) => reply(c, snapshots.list(c.get("user"))));
   app.all("/snapshots", only("GET"));
   app.post("/snapshots/import", async (c) => {
-    const { name, cold = false } = query(c, importQuery);
+    const { name, cold = false, trust_state = false } = query(c, importQuery);
     if (!c.req.raw.body) throw badRequest("a snapshot export is expected as the body");
     c.env?.server?.timeout(c.req.raw, 0);
-    return reply(c, await snapshots.import(c.get("user"), name, c.req.raw.body, { cold }), 201);
+    const options = { cold, trustState: trust_state, signal: c.req.raw.signal };
+    return reply(c, await snapshots.import(c.get("user"), name, c.req.raw.body, options), 201);
   });
   app.get("/snapshots/:name", async (c) => reply(c, await snapshots.get(c.get("user"), c.req.param("name"))));
   app.delete("/snapshots/:name", async (c) => {

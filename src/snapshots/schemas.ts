@@ -2,7 +2,9 @@
 import { z } from "zod";
 import { custom, flag, flagQuery, orEmpty, whole } from "../http/fields.ts";
 import { NAME, NAME_RULE, nameSchema } from "../sandboxes/schemas.ts";
-import { MAX_FORKS } from "./service.ts";
+
+/** Copies that one call makes. */
+export const MAX_FORKS = 100;
 
 /** Names of snapshots; absent and "" have the message that existing clients know. */
 const snapshotName = z.string("valid name required").superRefine((name, context) => {
@@ -38,4 +40,9 @@ export const restoreSchema = z.strictObject({
   safety: flag().optional(),
 });
 
-export const importQuery = z.strictObject({ name: snapshotName, cold: flagQuery().optional() });
+export const importQuery = z.strictObject({
+  name: snapshotName,
+  cold: flagQuery().optional(),
+  /** Operators alone: the device state in the archive is run although this host did not make it. */
+  trust_state: flagQuery().optional(),
+});

@@ -2,16 +2,12 @@
 import type { SandboxView } from "../sandboxes/service.ts";
 import type { User } from "../users/user.ts";
 
-/** Copies that one fork makes. */
-export const MAX_FORKS = 100;
-
 export interface SnapshotView {
   id: string;
   user_id: string;
   name: string;
-  /** Sandbox id, and the name it had. "" where it is not known (imports). */
+  /** Sandbox id. */
   source_sandbox: string;
-  source_name: string;
   size_mb: number;
   created_at: string;
   image: string;
@@ -48,13 +44,16 @@ export interface Snapshots {
     name: string,
     options?: { safety?: boolean },
   ): Promise<{ sandbox: SandboxView; safety_snapshot?: string; replaced: string[] }>;
-  /** One zstd-compressed tar with manifest and checksums. */
-  export(user: User, name: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
-  /** Refused (conflict) when CPU, VMM or kernel do not match; `cold` takes the disk alone. */
+  /** One zstd-compressed tar with manifest and checksums. One import or export a user at a time. */
+  export(user: User, name: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /**
+   * Refused (conflict) when CPU, VMM or kernel do not match. The memory is taken only of an archive that this host made, or
+   * when an operator vouches for it (`trustState`); otherwise, and with `cold`, the disk alone, and `notice` says so.
+   */
   import(
     user: User,
     name: string,
     body: ReadableStream<Uint8Array>,
-    options: { cold: boolean },
-  ): Promise<SnapshotView>;
+    options: { cold: boolean; trustState: boolean; signal: AbortSignal },
+  ): Promise<SnapshotView & { notice?: string }>;
 }

@@ -7,18 +7,18 @@ import { AppError, conflict, notFound } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
 import { hex, newId } from "../lib/ids.ts";
 import type { Admitted, Copies } from "../sandboxes/copies.ts";
-import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
+import { exportSnapshot } from "./export.ts";
 import { namesOf, seal } from "./files.ts";
+import { importSnapshot } from "./import.ts";
 import { verify } from "./integrity.ts";
 import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView } from "./service.ts";
-import { exportSnapshot, importSnapshot } from "./transfer.ts";
 import { blankRow, plainView, rowOf } from "./views.ts";
 
 export interface SnapshotDeps {
@@ -30,12 +30,18 @@ export interface SnapshotDeps {
   log: Logger;
   /** Kernel that a snapshot without memory boots with. */
   currentKernel(): string;
+  /** Hashes and unpacks, as a child. */
+  lohar: string;
+  /** See host-key.ts. */
+  hostKey: Buffer;
   config: { dataDir: string; warmAfterS: number; coldAfterS: number };
 }
 
 export class SnapshotService implements Snapshots {
   /** Readers of a snapshot's files: a delete waits for nobody, it is refused while they work. */
   private readonly inUse = new Map<string, number>();
+
+  private readonly transfers = new Set<string>();
 
   constructor(private readonly deps: SnapshotDeps) {}
 
@@ -106,7 +112,7 @@ export class SnapshotService implements Snapshots {
     const source = this.deps.sandboxes.find(user, sandboxRef);
     const { count, names = [] } = options;
     for (const name of names) {
-      if (this.deps.sandboxes.has(user, name)) throw nameInUse(name);
+      if (this.deps.sandboxes.has(user, name)) throw conflict(`name "${name}" is already in use`);
     }
     this.roomFor(user, count);
     const row = rowOf(user, source, `.fork-${hex(8)}`, false);
@@ -151,7 +157,7 @@ export class SnapshotService implements Snapshots {
     const keep = options.safety !== false;
     if (keep) assertSafetyRoom(this.rows, user, source.name);
     const { sandbox, safety } = await this.using(row, async () => {
-      await verify(row, this.dir(row), this.deps.engine.fingerprint());
+      await verify(row, this.dir(row), this.deps.engine.fingerprint(), this.deps.lohar);
       const safety = keep ? await this.take(user, source, `before-restore-${hex(3)}`, true) : null;
       const sandbox = await this.deps.sandboxes.rollback(source.id, {
         clone: this.source(row, "snapshot"),
@@ -178,14 +184,29 @@ export class SnapshotService implements Snapshots {
     return gone;
   }
 
-  async export(user: User, name: string, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+  async export(user: User, name: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    const { deps } = this;
     const row = this.find(user, name);
+    const release = this.transfer(user);
     this.hold(row, 1);
-    try {
-      await verify(row, this.dir(row), this.deps.engine.fingerprint());
-      return await exportSnapshot(row, this.dir(row), () => this.hold(row, -1), signal);
-    } catch (error) {
+    const done = () => {
       this.hold(row, -1);
+      release();
+    };
+    try {
+      // Of another VMM or CPU it is worth as much elsewhere, or as a disk.
+      await verify(row, this.dir(row), row.fingerprint, deps.lohar);
+      return await exportSnapshot({
+        row,
+        dir: this.dir(row),
+        scratch: this.root,
+        lohar: deps.lohar,
+        key: deps.hostKey,
+        signal,
+        done,
+      });
+    } catch (error) {
+      done();
       throw error;
     }
   }
@@ -194,38 +215,61 @@ export class SnapshotService implements Snapshots {
     user: User,
     name: string,
     body: ReadableStream<Uint8Array>,
-    options: { cold: boolean },
-  ): Promise<SnapshotView> {
+    options: { cold: boolean; trustState: boolean; signal: AbortSignal },
+  ): Promise<SnapshotView & { notice?: string }> {
     const { deps } = this;
+    if (options.trustState && !user.admin)
+      throw new AppError("forbidden", "only an operator can vouch for a device state", {
+        remedy: "without --trust-state the disk is imported",
+      });
     assertRoom(this.rows, user, name);
+    const release = this.transfer(user);
     const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
-    this.rows.insert(row);
     const dir = this.dir(row);
     try {
+      this.rows.insert(row);
       await mkdir(dir, { recursive: true, mode: 0o700 });
-      const patch = await importSnapshot(body, dir, {
-        cold: options.cold,
+      const { digests, notice, ...columns } = await importSnapshot(body, {
+        ...options,
+        dir,
         fingerprint: deps.engine.fingerprint(),
         user,
+        lohar: deps.lohar,
+        key: deps.hostKey,
+        storage: deps.storage,
       });
-      const files = await seal(dir, patch.kind);
-      for (const [file, sha256] of Object.entries(patch.hashes)) if (files[file]) files[file].sha256 = sha256;
+      const files = await seal(dir, columns.kind, columns.memory_mb);
+      for (const [file, digest] of Object.entries(digests)) if (files[file]) files[file].digest = digest;
       const { allocatedBytes } = await deps.storage.usage(dir);
-      await deps.storage.sync(namesOf(patch.kind).map((file) => `${dir}/${file}`));
-      const { hashes: _, ...columns } = patch;
+      await deps.storage.sync(namesOf(columns.kind).map((file) => `${dir}/${file}`));
+      options.signal.throwIfAborted();
       this.rows.update(row, {
         ...columns,
         files: JSON.stringify(files),
         size_mb: Math.ceil(allocatedBytes / 1048576),
         status: "ready",
       });
-      this.event("snapshot.imported", user, "", { name, kind: row.kind });
-      return await this.view(row);
+      this.event("snapshot.imported", user, "", { name, kind: row.kind, ...(notice ? { notice } : {}) });
+      return { ...(await this.view(row)), ...(notice ? { notice } : {}) };
     } catch (error) {
       await rm(dir, { recursive: true, force: true });
       this.rows.delete(row.id);
       throw error;
+    } finally {
+      release();
     }
+  }
+
+  /** One import or export a user at a time: each is a child at full speed. */
+  private transfer(user: User): () => void {
+    if (this.transfers.has(user.id))
+      throw conflict("another import or export of yours is running", "wait until it is done");
+    this.transfers.add(user.id);
+    let held = true;
+    return () => {
+      if (held) this.transfers.delete(user.id);
+      held = false;
+    };
   }
 
   /** A named snapshot of `source`: row first, files, then ready. A half one is never visible. */
@@ -244,7 +288,7 @@ export class SnapshotService implements Snapshots {
       faultPoint("snapshot:begin");
       await this.fill(row, source.id);
       faultPoint("snapshot:filled");
-      const files = await seal(dir, "memory");
+      const files = await seal(dir, "memory", row.memory_mb);
       await this.deps.storage.sync(namesOf("memory").map((file) => `${dir}/${file}`));
       const { allocatedBytes } = await this.deps.storage.usage(dir);
       this.rows.update(row, {
@@ -287,8 +331,9 @@ export class SnapshotService implements Snapshots {
     name: string | undefined,
     prefix: string,
   ) {
-    if (how === "snapshot") await verify(row, this.dir(row), this.deps.engine.fingerprint());
-    if (name !== undefined && this.deps.sandboxes.has(user, name)) throw nameInUse(name);
+    if (how === "snapshot") await verify(row, this.dir(row), this.deps.engine.fingerprint(), this.deps.lohar);
+    if (name !== undefined && this.deps.sandboxes.has(user, name))
+      throw conflict(`name "${name}" is already in use`);
     const { config } = this.deps;
     const want: Admitted = {
       name,
@@ -312,10 +357,7 @@ export class SnapshotService implements Snapshots {
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
       this.deps.log.error({ snapshot: row.id, err: error, detail: error.detail }, "clone failed");
-      throw new AppError("restore_failed", `the VMM refused the state of snapshot "${row.name}"`, {
-        cause: error,
-        remedy: `'bhatti snapshot export ${row.name}' and an import with --cold keep its disk`,
-      });
+      throw new AppError("restore_failed", "the VMM refused the snapshot's state", { cause: error });
     }
   }
 
@@ -343,7 +385,6 @@ export class SnapshotService implements Snapshots {
       throw new AppError(
         "limit_reached",
         `sandbox limit reached (${have}/${user.maxSandboxes}), ${count} forks do not fit`,
-        { remedy: "destroy sandboxes you no longer need, or ask the operator for a higher limit" },
       );
     }
   }

@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { connect } from "../base/context.ts";
 import { CliError, usage } from "../base/errors.ts";
 import { bytes } from "../base/format.ts";
-import { clean, isTty, jsonMode, printJson, say } from "../base/output.ts";
+import { clean, isTty, jsonMode, notice, printJson, say } from "../base/output.ts";
 import { define, options } from "../base/program.ts";
 import { meter, withSpinner } from "../base/progress.ts";
 import { source, toFile, toStdout } from "./local-file.ts";
@@ -48,13 +48,22 @@ export const exportCommand = () =>
 export const importCommand = () =>
   define(
     "import <file>",
-    "Load an archive made by export; - is stdin. Refused when CPU, VMM or kernel of this server do not fit.",
-    ["bhatti snapshot import before-upgrade.tar.zst", "bhatti snapshot import old.tar.zst --name old --cold"],
+    "Load an archive made by export; - is stdin. Refused when CPU, VMM or kernel of this server do not fit. Of an archive from another server the disk is taken: it boots.",
+    [
+      "bhatti snapshot import before-upgrade.tar.zst",
+      "bhatti snapshot import old.tar.zst --name old --cold",
+      "bhatti snapshot import from-my-other-server.tar.zst --trust-state",
+    ],
   )
     .option("--name <name>", "name of the snapshot (that of the file without its endings)")
     .option("--cold", "take the disk alone: it will boot, on any server")
+    .option(
+      "--trust-state",
+      "resume the memory although another server made it: for operators, who know where the archive comes from",
+    )
     .action(async (file: string, _flags, self) => {
-      const flags = options<{ name?: string; cold?: boolean }>(self);
+      const flags = options<{ name?: string; cold?: boolean; trustState?: boolean }>(self);
+      if (flags.cold && flags.trustState) throw usage("--cold and --trust-state exclude each other");
       const name = flags.name ?? (file === "-" ? undefined : basename(file).replace(/(\.tar)?(\.zst)?$/, ""));
       if (!name) throw usage("--name is required when the archive comes from stdin");
       const client = connect(flags);
@@ -63,11 +72,13 @@ export const importCommand = () =>
       try {
         const s = await client.snapshots.import(name, progress.through(stream), {
           cold: flags.cold === true,
+          trustState: flags.trustState === true,
           size,
         });
         progress.end();
-        if (!printJson(s))
-          say(`imported "${clean(s.name)}" (${s.size_mb}MB, ${s.kind === "disk" ? "boots" : "resumes"})`);
+        if (printJson(s)) return;
+        if (s.notice) notice(clean(s.notice));
+        say(`imported "${clean(s.name)}" (${s.size_mb}MB, ${s.kind === "disk" ? "boots" : "resumes"})`);
       } finally {
         progress.end();
       }

@@ -1,0 +1,225 @@
+/**
+ * Attacker: root of a guest, who has taken the agent's place (hostile-agent/) and knows its token. Whatever it answers, the
+ * daemon goes on, its memory is bounded, other tenants notice nothing, and the sandbox can still be stopped and destroyed.
+ */
+
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import type { Api } from "../e2e/api.ts";
+import { Installation } from "../e2e/harness.ts";
+import { buildProgram } from "./build-program.ts";
+
+/** What the daemon may take more than before, whatever a guest sends, MiB. One frame is 1 MiB, a listing has its own bound. */
+const MAX_GROWTH_MB = 200;
+/** How long the daemon may be deaf to others, ms; the machine that runs this is shared and emulates its guests. */
+const MAX_DEAF_MS = 1500;
+
+let installation: Installation;
+let attacker: Api;
+let neighbour: Api;
+
+beforeAll(async () => {
+  const program = await buildProgram("hostile-agent");
+  installation = await Installation.create();
+  attacker = installation.user("mallory");
+  neighbour = installation.user("alice");
+  await neighbour.create({ name: "good" });
+  await attacker.create({ name: "evil" });
+  // The twin of all that follows: before the attack the agent answers truthfully.
+  expect(await attacker.sh("evil", "echo honest")).toBe("honest");
+  const bytes = readFileSync(program);
+  await attacker.ok("PUT", "/sandboxes/evil/files?path=/workspace/hostile&mode=0755", bytes, {
+    headers: { "content-length": String(bytes.length) },
+  });
+  const db = new Database(`${installation.dataDir}/state.db`, { readonly: true });
+  const { token } = db.query("SELECT token FROM sandboxes WHERE name = 'evil'").get() as { token: string };
+  db.close();
+  await attacker.ok("POST", "/sandboxes/evil/exec", {
+    cmd: ["/workspace/hostile", token],
+    user: "root",
+    detach: true,
+    output_file: "/tmp/hostile.log",
+  });
+  for (let i = 0; ; i++) {
+    const taken = await attacker
+      .call(
+        "POST",
+        "/sandboxes/evil/exec",
+        { cmd: ["who"], timeout_sec: 5 },
+        { signal: AbortSignal.timeout(40_000) },
+      )
+      .catch(() => null);
+    if (taken?.body?.stdout === "hostile\n") break;
+    if (i > 20) throw new Error(`the agent was not taken over: ${JSON.stringify(taken?.body)}`);
+    await Bun.sleep(500);
+  }
+}, 300_000);
+afterAll(async () => {
+  await installation?.remove();
+}, 120_000);
+
+const rssMb = () =>
+  Number(readFileSync(`/proc/${installation.pid}/status`, "latin1").match(/^VmRSS:\s+(\d+)/m)![1]) / 1024;
+
+/** Runs an attack and watches the daemon from outside meanwhile. */
+async function watched<T>(attack: () => Promise<T>): Promise<T> {
+  const before = rssMb();
+  let peak = before;
+  let deaf = 0;
+  let over = false;
+  const memory = setInterval(() => {
+    peak = Math.max(peak, rssMb());
+  }, 20);
+  const listening = (async () => {
+    while (!over) {
+      const asked = performance.now();
+      await fetch(`${installation.url}/health`);
+      deaf = Math.max(deaf, performance.now() - asked);
+      await Bun.sleep(20);
+    }
+  })();
+  try {
+    return await attack();
+  } finally {
+    over = true;
+    clearInterval(memory);
+    await listening;
+    expect({ growth: Math.round(peak - before), ok: peak - before < MAX_GROWTH_MB }).toMatchObject({
+      ok: true,
+    });
+    expect({ deaf: Math.round(deaf), ok: deaf < MAX_DEAF_MS }).toMatchObject({ ok: true });
+  }
+}
+
+const exec = (trick: string, ms = 20_000) =>
+  attacker
+    .call(
+      "POST",
+      "/sandboxes/evil/exec",
+      { cmd: [trick], timeout_sec: 5 },
+      { signal: AbortSignal.timeout(ms) },
+    )
+    .catch((error) => ({ status: 0, body: String(error) }));
+
+test("answers that break the protocol are refused, and told as the guest's fault", async () => {
+  for (const trick of [
+    "frame-huge",
+    "frame-empty",
+    "frame-unknown",
+    "result-garbage",
+    "result-array",
+    "result-wrong",
+    "error-huge",
+    "hang-up",
+  ]) {
+    const answer = await watched(() => exec(trick));
+    expect({ trick, status: answer.status, known: answer.body?.code !== "internal" }).toMatchObject({
+      known: true,
+    });
+    // Whatever comes through is short and of the known shape.
+    expect(JSON.stringify(answer.body).length).toBeLessThan(10_000);
+    if (answer.status === 200) expect(Number.isInteger(answer.body.exit_code)).toBe(true);
+    else expect(answer.status).toBeGreaterThanOrEqual(400);
+  }
+  expect((await exec("error-ours")).status).toBeGreaterThanOrEqual(500);
+}, 180_000);
+
+test("output without end: bounded in memory, ended by the command's time", async () => {
+  for (const trick of ["output-forever", "empty-forever", "started-forever", "beats-forever"])
+    await watched(() => exec(trick, 15_000));
+  // A client that went away takes its request with it: nothing pours in any more.
+  await Bun.sleep(1000);
+  const cpu = () => {
+    const fields = readFileSync(`/proc/${installation.pid}/stat`, "latin1").split(") ")[1]!.split(" ");
+    return Number(fields[11]) + Number(fields[12]);
+  };
+  const before = cpu();
+  await Bun.sleep(2000);
+  expect(cpu() - before).toBeLessThan(100);
+}, 180_000);
+
+test("a listing of a directory that has no end, or is no listing", async () => {
+  for (const path of ["list-forever", "list-short-names", "list-nested", "list-not-json"]) {
+    const answer = await watched(() =>
+      attacker
+        .call("GET", `/sandboxes/evil/files?path=/${path}&ls=true`, undefined, {
+          signal: AbortSignal.timeout(40_000),
+        })
+        .catch((error) => ({ status: 0, body: String(error) })),
+    );
+    expect({ path, ok: answer.status !== 200 }).toMatchObject({ ok: true });
+  }
+}, 240_000);
+
+test("a file that has no end: what the client does not read is not taken from the guest", async () => {
+  await watched(async () => {
+    const response = await fetch(`${installation.url}/sandboxes/evil/files?path=/read-forever`, {
+      headers: { authorization: `Bearer ${installation.key("mallory")}` },
+    });
+    const reader = response.body!.getReader();
+    await reader.read().catch(() => {});
+    await Bun.sleep(3000);
+    await reader.cancel().catch(() => {});
+  });
+  for (const path of ["read-lies", "read-negative"]) {
+    const answer = await attacker.call("GET", `/sandboxes/evil/files?path=/${path}`, undefined, {
+      signal: AbortSignal.timeout(20_000),
+    });
+    expect(answer.status).not.toBe(0);
+    expect(answer.headers.get("content-length")?.startsWith("-") ?? false).toBe(false);
+  }
+}, 120_000);
+
+test("ports and activity that are nonsense neither fill an answer nor keep the machine for ever", async () => {
+  const { body } = await watched(() => attacker.call("GET", "/sandboxes/evil/ports"));
+  expect(Array.isArray(body) ? body.length : 0).toBeLessThanOrEqual(65_535);
+  const view = await attacker.get("evil");
+  expect(view.status).toBe("running");
+  for (const value of Object.values(view))
+    if (typeof value === "number") expect(Number.isFinite(value)).toBe(true);
+}, 60_000);
+
+test("many at once: the other tenant's machine answers in between", async () => {
+  await watched(async () => {
+    const tricks = ["output-forever", "list-forever", "beats-forever", "frame-half", "read-forever"];
+    const attacks = Array.from({ length: 20 }, (_, i) => {
+      const trick = tricks[i % tricks.length]!;
+      return trick.startsWith("list") || trick.startsWith("read")
+        ? attacker
+            .call(
+              "GET",
+              `/sandboxes/evil/files?path=/${trick}${trick.startsWith("list") ? "&ls=true" : ""}`,
+              undefined,
+              {
+                signal: AbortSignal.timeout(10_000),
+              },
+            )
+            .catch(() => null)
+        : exec(trick, 10_000);
+    });
+    for (let i = 0; i < 5; i++) expect(await neighbour.sh("good", `echo ${i}`)).toBe(String(i));
+    await Promise.all(attacks);
+  });
+}, 120_000);
+
+test("it learned nothing of others, and ends when its owner says so", async () => {
+  const log = installation.log();
+  expect(log).not.toContain("<script>");
+  expect(log.length).toBeLessThan(3_000_000);
+  // Its answers to prepare_clone, sync and power-off are lies: a copy of it is its owner's own trouble, and no one else's.
+  const copy = await attacker.call(
+    "POST",
+    "/sandboxes/evil/checkpoint",
+    { name: "evil" },
+    {
+      signal: AbortSignal.timeout(90_000),
+    },
+  );
+  expect(copy.status).toBeGreaterThan(0);
+  const began = performance.now();
+  await attacker.call("DELETE", "/sandboxes/evil");
+  expect(performance.now() - began).toBeLessThan(60_000);
+  expect((await attacker.call("GET", "/sandboxes/evil")).status).toBe(404);
+  expect(await neighbour.sh("good", "echo alive")).toBe("alive");
+}, 180_000);
