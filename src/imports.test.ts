@@ -46,6 +46,7 @@ const INTERFACES = new Set([
   "sandboxes/copies.ts",
   "sandboxes/rows.ts",
   "sandboxes/schemas.ts",
+  "sandboxes/refusals.ts",
   "sandboxes/operations.ts",
   "sandboxes/request-lease.ts",
   "snapshots/service.ts",

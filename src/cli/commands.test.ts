@@ -74,6 +74,8 @@ test("create: the body on the wire, the text, --json, an existing one", async ()
         `${join(home.dir, "f")}:/f:755`,
         "--cold-after",
         "never",
+        "--idempotency-key",
+        "k1",
       ],
     ],
     { url: daemon.url, home },
@@ -90,6 +92,7 @@ test("create: the body on the wire, the text, --json, an existing one", async ()
     cold_after_s: 0,
   });
   expect(daemon.last().headers.get("authorization")).toBe("Bearer bht_test");
+  expect(daemon.last().headers.get("idempotency-key")).toBe("k1");
   const old = await bhatti(["create", "old", "--cpus", "4"], { url: daemon.url });
   expect(old).toMatchObject({ code: 0, stdout: "sandbox/old unchanged (already exists)\n" });
   expect(old.stderr).toContain("differs from what was asked: cpus=1, env;");
@@ -165,6 +168,9 @@ test("stop, start, destroy, fork, edit send what was asked", async () => {
   expect((await bhatti(["stop", "a", "--all"], { url })).code).toBe(2);
   await bhatti(["fork", "dev", "--name", "x", "--name", "y"], { url });
   expect(JSON.parse(daemon.last().body)).toEqual({ count: 2, names: ["x", "y"] });
+  // The same bound as the server's.
+  expect((await bhatti(["fork", "dev", "--count", "101"], { url })).stderr).toContain("from 1 to 100");
+  expect((await bhatti(["fork", "dev", "--count", "100"], { url })).code).toBe(0);
   expect((await bhatti(["edit", "dev"], { url })).code).toBe(2);
   await bhatti(
     ["edit", "dev", "--allow-cold", "--label", "a=1", "--label-delete", "b", "--warm-after", "1m"],
@@ -177,6 +183,48 @@ test("stop, start, destroy, fork, edit send what was asked", async () => {
     warm_after_s: 60,
   });
 }, 60_000);
+
+test("commands of v1 that are not there yet are known, with what to do instead", async () => {
+  for (const word of [
+    "shell",
+    "sh",
+    "share",
+    "image",
+    "volume",
+    "secret",
+    "publish",
+    "unpublish",
+    "update",
+  ]) {
+    const done = await bhatti([word, "x", "--yes"]);
+    expect([word, done.code, done.stdout]).toEqual([word, 1, ""]);
+    expect(done.stderr).toMatch(/^error: "bhatti \w+" is of bhatti v1: this version has no .*\nhint: {2}\S/);
+  }
+  expect((await bhatti(["--help"])).stdout).not.toContain("v1");
+}, 30_000);
+
+test("the server's remedy is told, none is made up: a missing file does not speak of bhatti list", async () => {
+  const missing = {
+    error: 'no such file or directory in sandbox "dev": /no',
+    code: "not_found",
+    remedy: "bhatti file ls dev / shows what is there",
+  };
+  await using daemon = new FakeDaemon(({ method, path }) =>
+    method === "HEAD"
+      ? new Response(null, {
+          status: 404,
+          headers: { "x-bhatti-error": encodeURIComponent(JSON.stringify(missing)) },
+        })
+      : path.endsWith("/files")
+        ? json(missing, 404)
+        : json({ error: "permission denied by the guest", code: "forbidden" }, 403),
+  );
+  const { url } = daemon;
+  const told = `error: ${missing.error}\nhint:  ${missing.remedy}\n`;
+  expect((await bhatti(["file", "read", "dev", "/no"], { url })).stderr).toBe(told);
+  expect((await bhatti(["file", "stat", "dev", "/no"], { url })).stderr).toBe(told);
+  expect((await bhatti(["inspect", "dev"], { url })).stderr).toBe("error: permission denied by the guest\n");
+}, 30_000);
 
 test("ps and ports leave a sleeping sandbox asleep", async () => {
   await using daemon = new FakeDaemon(({ path }) =>
@@ -244,6 +292,7 @@ test("snapshots: names, export to a private file, import with its size", async (
     id: "i",
     name: "s",
     source_sandbox: "x",
+    source_name: "dev",
     size_mb: 3,
     created_at: "",
     kind: "memory",
@@ -251,7 +300,9 @@ test("snapshots: names, export to a private file, import with its size", async (
   };
   await using daemon = new FakeDaemon(({ path }) => {
     if (path.endsWith("/export")) return new Response("archive");
-    if (path.endsWith("/restore")) return json({ sandbox: sandbox("dev"), safety_snapshot: "dev-before" });
+    if (path.endsWith("/restore"))
+      return json({ sandbox: sandbox("dev"), safety_snapshot: "dev-before", replaced: ["old"] });
+    if (path.endsWith("/resume")) return json(sandbox("second", { cpus: 2 }), 201);
     return json(path === "/snapshots" ? [view] : view);
   });
   const options = { url: daemon.url, home };
@@ -265,8 +316,15 @@ test("snapshots: names, export to a private file, import with its size", async (
   await bhatti(["snapshot", "import", file, "--cold"], options);
   expect(daemon.last().query.toString()).toBe("name=s&cold=true");
   expect(daemon.last().body).toBe("archive");
-  expect((await bhatti(["snapshot", "restore", "dev", "s"], options)).stdout).toContain("dev-before");
-  expect((await bhatti(["snapshot", "list"], options)).stdout).toContain("memory");
+  const restored = (await bhatti(["snapshot", "restore", "dev", "s"], options)).stdout;
+  expect(restored).toContain("Back:  bhatti snapshot restore dev dev-before\n  Gone:  old,");
+  expect(daemon.last().body).toBe('{"snapshot":"s"}');
+  await bhatti(["snapshot", "restore", "dev", "s", "--no-safety"], options);
+  expect(daemon.last().body).toBe('{"snapshot":"s","safety":false}');
+  expect((await bhatti(["snapshot", "list"], options)).stdout).toMatch(/\ns +dev +memory/);
+  expect((await bhatti(["snapshot", "resume", "s"], options)).stdout).toBe(
+    'sandbox/second created from "s" (2 vCPU, 512 MB)\n  IP:    10.0.1.2\n  Run:   bhatti exec second -- <command>\n',
+  );
 }, 60_000);
 
 test("user: keys once, limits, deletion; a directory that is not there is not made", async () => {

@@ -247,4 +247,53 @@ test("--detach prints pid and file", async () => {
   const done = await bhatti(["exec", "--detach", "dev", "--", "server"], { url: daemon.url });
   expect(done).toMatchObject({ code: 0, stdout: "pid: 12\noutput: /tmp/o.log\n" });
   expect(JSON.parse(daemon.last().body)).toEqual({ cmd: ["server"], detach: true });
+  // It has only begun: a status would be a lie.
+  const asJson = await bhatti(["exec", "--json", "--detach", "dev", "--", "server"], { url: daemon.url });
+  expect(JSON.parse(asJson.stdout)).toEqual({ pid: 12, output_file: "/tmp/o.log", detached: true });
+}, 30_000);
+
+test("output that cannot be written is a failure of ours, 125, and the command is ended", async () => {
+  const { daemon, closed } = stream((socket) => void socket.send(frame(1, "x".repeat(100_000))));
+  await using _ = daemon;
+  const child = Bun.spawn(
+    [
+      "sh",
+      "-c",
+      'exec "$@" >/dev/full',
+      "-",
+      process.execPath,
+      `${import.meta.dir}/../main.ts`,
+      "exec",
+      "dev",
+      "--",
+      "yes",
+    ],
+    {
+      stdin: "ignore",
+      stderr: "pipe",
+      env: { PATH: process.env.PATH!, HOME: "/nonexistent", BHATTI_URL: daemon.url, BHATTI_TOKEN: "x" },
+    },
+  );
+  expect(await new Response(child.stderr).text()).toBe(
+    "error: cannot write the output: no space is left where it goes\n",
+  );
+  expect(await child.exited).toBe(125);
+  await closed;
+}, 30_000);
+
+test("a time that the server does not take, and too many arguments, are told before anything is sent", async () => {
+  const { daemon } = stream((socket) => exit(socket, 0));
+  await using _ = daemon;
+  const long = await bhatti(["exec", "--timeout", "2d", "dev", "--", "x"], { url: daemon.url });
+  expect([long.code, long.stderr]).toEqual([
+    125,
+    expect.stringContaining('--timeout: "2d" is too long: at most 1d'),
+  ]);
+  expect(daemon.seen.length).toBe(0);
+  const words = Array.from({ length: 12 }, () => "x".repeat(100_000));
+  const many = await bhatti(["exec", "dev", "--", "echo", ...words], { url: daemon.url });
+  expect([many.code, many.stderr]).toEqual([
+    125,
+    "error: arguments and environment are larger than 1048576 bytes together\nhint:  send data on stdin or as a file, not as arguments\n",
+  ]);
 }, 30_000);

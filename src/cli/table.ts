@@ -1,6 +1,16 @@
 /** Every command: what it is for, where its code is. Only the chosen one is loaded. */
 import type { Entry } from "./entry.ts";
 
+/** Words of v1 for what is not there yet. */
+const later = (name: string, aliases?: string[]): Entry => ({
+  name,
+  aliases,
+  group: "More",
+  summary: "of v1, not there yet",
+  hidden: true,
+  raw: async () => (await import("./commands/later.ts")).later(name),
+});
+
 export const COMMANDS: Entry[] = [
   {
     name: "create",
@@ -134,6 +144,8 @@ export const COMMANDS: Entry[] = [
     hidden: true,
     raw: async (args) => (await import("./commands/complete.ts")).complete(args, COMMANDS),
   },
+  later("shell", ["sh"]),
+  ...["share", "image", "volume", "secret", "publish", "unpublish", "update"].map((name) => later(name)),
 ];
 
 /** By name or alias. */

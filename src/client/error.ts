@@ -56,6 +56,8 @@ export async function readError(response: Response): Promise<ApiError> {
   let raw = "";
   try {
     raw = new TextDecoder().decode(await readBounded(response, 64 * 1024));
+    // An answer to HEAD has no body.
+    if (raw === "") raw = decodeURIComponent(response.headers.get("x-bhatti-error") ?? "");
     const parsed: unknown = JSON.parse(raw);
     if (typeof parsed === "object" && parsed !== null) body = parsed as Record<string, unknown>;
   } catch {

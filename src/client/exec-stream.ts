@@ -7,6 +7,8 @@ const STDOUT = 1;
 const STDERR = 2;
 /** Below the server's limit of 1 MiB a message. */
 const STDIN_CHUNK = 64 * 1024;
+/** Bytes of the request. */
+const MAX_REQUEST = 1024 * 1024;
 /** Bytes of stdin that the command has not taken yet, before the next chunk is sent. */
 const STDIN_WINDOW = 2 * 1024 * 1024;
 
@@ -28,13 +30,23 @@ export function open(http: Http, route: string): Promise<WebSocket | undefined> 
 }
 
 /** From the request to the end of the command. The socket is closed on every path, which kills what still runs. */
-export function converse(
+export async function converse(
   http: Http,
   socket: WebSocket,
   body: ExecBody,
   sink: ExecSink,
   stdin: ReadableStream<Uint8Array> | undefined,
 ): Promise<ExecOutcome> {
+  const request = JSON.stringify(body);
+  if (Buffer.byteLength(request) > MAX_REQUEST) {
+    socket.terminate();
+    throw new ApiError(
+      413,
+      `arguments and environment are larger than ${MAX_REQUEST} bytes together`,
+      "too_large",
+      "send data on stdin or as a file, not as arguments",
+    );
+  }
   const { signal } = http.options;
   const abort = () => socket.terminate();
   const taken = { bytes: 0 };
@@ -57,7 +69,7 @@ export function converse(
       }
     };
     signal?.addEventListener("abort", abort);
-    socket.send(JSON.stringify(body));
+    socket.send(request);
   });
   return conversation.finally(() => {
     signal?.removeEventListener("abort", abort);

@@ -26,8 +26,15 @@ export class SandboxesClient {
   constructor(private readonly http: Http) {}
 
   /** `existing`: a sandbox of that name was there already and nothing was changed; `differs`: members that are not as asked. */
-  async create(body: CreateBody): Promise<{ sandbox: SandboxView; existing: boolean; differs: string[] }> {
-    const response = await this.http.request("POST", "/sandboxes", { json: body, timeoutMs: LIFE_MS });
+  async create(
+    body: CreateBody,
+    idempotencyKey?: string,
+  ): Promise<{ sandbox: SandboxView; existing: boolean; differs: string[] }> {
+    const response = await this.http.request("POST", "/sandboxes", {
+      json: body,
+      headers: idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey },
+      timeoutMs: LIFE_MS,
+    });
     const sandbox = (await response.json()) as SandboxView & { differs?: string[] };
     const existing = response.headers.get("x-bhatti-existing") === "true";
     return { sandbox, existing, differs: sandbox.differs ?? [] };

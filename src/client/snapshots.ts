@@ -1,8 +1,8 @@
 import type { SandboxView } from "../sandboxes/service.ts";
-import type { SnapshotView } from "../snapshots/service.ts";
+import { MAX_FORKS, type SnapshotView } from "../snapshots/service.ts";
 import { type Http, path, type RequestOptions } from "./http.ts";
 
-export type { SnapshotView };
+export { MAX_FORKS, type SnapshotView };
 
 /** Copying a big disk without reflinks takes minutes. ms. */
 const COPY_MS = 1_800_000;

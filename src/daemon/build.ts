@@ -44,6 +44,12 @@ export async function build(config: Config, log: Logger) {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   await mkdir(`${dataDir}/sandboxes`, { recursive: true, mode: 0o700 });
   const store = new Store(`${dataDir}/state.db`, migrations);
+  if (store.foreign.length > 0) {
+    log.warn(
+      { tables: store.foreign },
+      "the database holds tables of another program, as the commands of bhatti v1 make them on this host; they are left alone",
+    );
+  }
   const storage = await createStorage(dataDir);
   const lohar = await loharPath(dataDir);
   // A new agent needs a new initramfs.

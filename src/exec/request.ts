@@ -1,5 +1,7 @@
 /** From a request body to what the agent is asked for, and back from its refusals. */
+import { type About, named } from "../guest/errors.ts";
 import { type ExecRequest, GuestError } from "../guest/guest.ts";
+import { AppError } from "../lib/errors.ts";
 import type { ExecBody } from "./schemas.ts";
 
 const DEFAULT_TIMEOUT_S = 300;
@@ -27,4 +29,28 @@ export function notStarted(error: unknown): { exitCode: number; message: string 
   if (error.code === "exec_not_found") return { exitCode: 127, message: error.message };
   if (error.code === "exec_not_executable") return { exitCode: 126, message: error.message };
   return null;
+}
+
+/** For an answer without an exit code (detached): the same reasons as an error. */
+export function notStartedError(error: unknown): AppError | null {
+  const failed = notStarted(error);
+  if (!failed) return null;
+  return new AppError("bad_request", failed.message, {
+    remedy: "the first word must be a program of the sandbox: its path, or a name that is in PATH",
+    cause: error,
+  });
+}
+
+export const aboutOf = (sandbox: string, body: ExecBody): About => ({
+  sandbox,
+  cwd: body.cwd,
+  user: body.user,
+  outputFile: body.output_file,
+});
+
+/** The members of an error event of a stream whose status has long been sent. */
+export function told(error: unknown, about: About): { code: string; data: string; remedy?: string } {
+  const known = named(error, about);
+  if (known instanceof AppError) return { code: known.code, data: known.message, remedy: known.remedy };
+  return { code: "internal", data: `the command could not be run in sandbox "${about.sandbox}"` };
 }

@@ -1,7 +1,7 @@
 /** Exec in its three modes: buffered, NDJSON, detached. */
 import { type Context, Hono } from "hono";
-import { guestErrorToApp } from "../guest/errors.ts";
-import { type ExecRequest, GuestError } from "../guest/guest.ts";
+import { type About, named } from "../guest/errors.ts";
+import type { ExecRequest } from "../guest/guest.ts";
 import { decode } from "../http/decode.ts";
 import { encode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
@@ -9,8 +9,8 @@ import { hex } from "../lib/ids.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
 import type { GuestLease, Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
-import { notStarted, toExec } from "./request.ts";
-import { type ExecBody, execSchema } from "./schemas.ts";
+import { aboutOf, notStarted, notStartedError, toExec, told } from "./request.ts";
+import { execSchema } from "./schemas.ts";
 
 /** Combined output of a buffered exec, bytes. */
 const OUTPUT_CAP = 10 * 1024 * 1024;
@@ -22,11 +22,12 @@ export function execRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv
     const body = await decode(c, execSchema);
     const request = toExec(body);
     c.env?.server?.timeout(c.req.raw, 0);
-    const lease = await sandboxes.lease(c.get("user"), c.req.param("ref"), "exec", c.req.raw.signal);
-    if (body.detach) return detached(c, lease, body, request);
+    const about = aboutOf(c.req.param("ref"), body);
+    const lease = await sandboxes.lease(c.get("user"), about.sandbox, "exec", c.req.raw.signal);
+    if (body.detach) return detached(c, lease, about, request);
     return c.req.header("accept") === "application/x-ndjson"
-      ? streamed(c, lease, request)
-      : buffered(c, lease, request);
+      ? streamed(c, lease, about, request)
+      : buffered(c, lease, about, request);
   });
   app.all("/sandboxes/:ref/exec", only("POST"));
   return app;
@@ -35,19 +36,26 @@ export function execRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv
 async function detached(
   c: Context<AppEnv>,
   lease: GuestLease,
-  body: ExecBody,
+  about: About,
   request: ExecRequest,
 ): Promise<Response> {
+  const outputFile = about.outputFile ?? `/tmp/bhatti-exec-${hex(4)}.log`;
   try {
-    const outputFile = body.output_file ?? `/tmp/bhatti-exec-${hex(4)}.log`;
     const { pid } = await lease.guest.execDetached({ ...request, outputFile });
     return reply(c, { pid, output_file: outputFile, detached: true });
+  } catch (error) {
+    throw notStartedError(error) ?? named(error, { ...about, outputFile });
   } finally {
     lease.release();
   }
 }
 
-async function buffered(c: Context<AppEnv>, lease: GuestLease, request: ExecRequest): Promise<Response> {
+async function buffered(
+  c: Context<AppEnv>,
+  lease: GuestLease,
+  about: About,
+  request: ExecRequest,
+): Promise<Response> {
   const output = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
   let left = OUTPUT_CAP;
   let cut = "";
@@ -83,14 +91,14 @@ async function buffered(c: Context<AppEnv>, lease: GuestLease, request: ExecRequ
     });
   } catch (error) {
     const failed = notStarted(error);
-    if (!failed) throw error;
+    if (!failed) throw named(error, about);
     return reply(c, { exit_code: failed.exitCode, stdout: "", stderr: `${failed.message}\n` });
   } finally {
     lease.release();
   }
 }
 
-function streamed(c: Context<AppEnv>, lease: GuestLease, request: ExecRequest): Response {
+function streamed(c: Context<AppEnv>, lease: GuestLease, about: About, request: ExecRequest): Response {
   const encoder = new TextEncoder();
   const gone = new AbortController();
   const signal = AbortSignal.any([signalOf(c, lease), gone.signal]);
@@ -142,10 +150,7 @@ function streamed(c: Context<AppEnv>, lease: GuestLease, request: ExecRequest): 
             event({ type: "stderr", data: `${failed.message}\n` });
             event({ type: "exit", exit_code: failed.exitCode });
           } else if (!gone.signal.aborted) {
-            event({
-              type: "error",
-              data: error instanceof GuestError ? guestErrorToApp(error).message : "the sandbox was stopped",
-            });
+            event({ type: "error", ...told(error, about) });
           }
         } finally {
           lease.release();

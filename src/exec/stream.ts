@@ -3,8 +3,7 @@
  * HTTP/1.1 request and response bodies at the same time are not something every client library can do.)
  */
 import { Hono } from "hono";
-import { guestErrorToApp } from "../guest/errors.ts";
-import { GuestError } from "../guest/guest.ts";
+import type { About } from "../guest/errors.ts";
 import { check, MAX_BODY } from "../http/decode.ts";
 import { shapeProblem } from "../http/json-shape.ts";
 import type { Place } from "../http/shares.ts";
@@ -12,7 +11,7 @@ import { AppError } from "../lib/errors.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import type { User } from "../users/user.ts";
-import { notStarted, toExec } from "./request.ts";
+import { aboutOf, notStarted, toExec, told } from "./request.ts";
 import { execSchema } from "./schemas.ts";
 import { StdinQueue } from "./stdin-queue.ts";
 
@@ -83,7 +82,7 @@ export const streamSockets: Bun.WebSocketHandler<StreamData> = {
 };
 
 function control(socket: Socket, message: string): void {
-  if (message.length > MAX_BODY)
+  if (Buffer.byteLength(message) > MAX_BODY)
     return fail(
       socket,
       "too_large",
@@ -115,8 +114,11 @@ function fail(socket: Socket, code: string, message: string, remedy?: string): v
 async function run(socket: Socket, first: unknown): Promise<void> {
   const { data } = socket;
   let release = () => {};
+  let about: About = { sandbox: data.ref };
   try {
-    const request = toExec(check(execSchema, first));
+    const body = check(execSchema, first);
+    about = aboutOf(data.ref, body);
+    const request = toExec(body);
     const lease = await data.sandboxes.lease(data.user, data.ref, "exec", data.abort.signal);
     release = lease.release;
     data.stdin = new StdinQueue(
@@ -154,9 +156,8 @@ async function run(socket: Socket, first: unknown): Promise<void> {
       socket.close(1000);
       return;
     }
-    const known = error instanceof GuestError ? guestErrorToApp(error) : error;
-    if (known instanceof AppError) fail(socket, known.code, known.message, known.remedy);
-    else fail(socket, "internal", "the command could not be run");
+    const { code, data: message, remedy } = told(error, about);
+    fail(socket, code, message, remedy);
   } finally {
     release();
   }

@@ -1,5 +1,6 @@
 /** Files of a guest. */
 import { Hono } from "hono";
+import { named } from "../guest/errors.ts";
 import { query } from "../http/decode.ts";
 import { reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
@@ -51,6 +52,8 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
       };
       if (file.length >= 0 && !max_bytes) headers["content-length"] = String(file.length);
       return new Response(releasing(file.body, lease.release), { headers });
+    } catch (error) {
+      throw named(error, { sandbox: c.req.param("ref"), path });
     } finally {
       if (!streaming) lease.release();
     }
@@ -60,10 +63,14 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
     const { path, mode } = query(c, writeQuery);
     const length = c.req.header("content-length");
     if (length === undefined && c.req.header("transfer-encoding") !== undefined) {
-      throw badRequest("Content-Length header required for file upload");
+      throw badRequest(
+        "Content-Length header required for file upload",
+        "send the size: curl --data-binary @file does, curl -T - does not",
+      );
     }
     const size = Number(length ?? 0);
-    if (!Number.isSafeInteger(size) || size < 0) throw badRequest("invalid Content-Length");
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw badRequest("invalid Content-Length", "send the number of bytes of the body");
     c.env?.server?.timeout(c.req.raw, 0);
     const lease = await sandboxes.lease(c.get("user"), c.req.param("ref"), "file", c.req.raw.signal);
     try {
@@ -75,6 +82,8 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
         signalOf(c, lease),
       );
       return reply(c, { status: "ok" });
+    } catch (error) {
+      throw named(error, { sandbox: c.req.param("ref"), path });
     } finally {
       lease.release();
     }

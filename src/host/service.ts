@@ -1,20 +1,12 @@
 /** The daemon as a service: a systemd unit where systemd is PID 1, a supervised background process anywhere else. */
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import unit from "../../packaging/bhatti.service" with { type: "text" };
 import { releaseSignals } from "../cli/base/signals.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { run } from "../lib/run.ts";
 import { makePrivate, mendPermissions } from "../storage/permissions.ts";
+import { rotate } from "./rotate.ts";
 import { mountStorage } from "./storage.ts";
 
 const BINARY = "/usr/local/bin/bhatti";
@@ -23,6 +15,7 @@ const PID_FILE = "/run/bhatti-supervisor.pid";
 const LOG_DIR = "/var/log/bhatti";
 const LOG = `${LOG_DIR}/bhatti.log`;
 const MAX_LOG = 20 * 1024 * 1024;
+const ROTATE_EVERY_MS = 30_000;
 const START_MS = 120_000;
 
 const systemd = (): boolean => existsSync("/run/systemd/system");
@@ -124,10 +117,11 @@ export async function supervise(): Promise<number> {
       child?.kill(signal === "SIGINT" ? "SIGTERM" : signal);
     });
   }
+  const watching = setInterval(() => rotate(LOG, MAX_LOG), ROTATE_EVERY_MS);
   for (let pause = 500; !stopping; pause = Math.min(pause * 2, 30_000)) {
     const began = Date.now();
     await mountStorage({ dataDir: loadConfig().dataDir, storage: storageDir() });
-    if (existsSync(LOG) && statSync(LOG).size > MAX_LOG) renameSync(LOG, `${LOG}.1`);
+    rotate(LOG, MAX_LOG);
     const log = openSync(LOG, "a", 0o600);
     child = Bun.spawn([process.execPath, "serve"], { stdin: "ignore", stdout: log, stderr: log, cwd: "/" });
     closeSync(log);
@@ -135,6 +129,7 @@ export async function supervise(): Promise<number> {
     if (Date.now() - began > 60_000) pause = 250;
     if (!stopping) await Bun.sleep(pause);
   }
+  clearInterval(watching);
   await rm(PID_FILE, { force: true });
   return 0;
 }

@@ -63,7 +63,12 @@ describe("errors", () => {
     expect(await known.json()).toMatchObject({ error: "no space", code: "disk_full", remedy: "make some" });
     const unknown = respond(new Error("/var/lib/secret path"), "req_2", createLog("silent"));
     expect(unknown.status).toBe(500);
-    expect(await unknown.json()).toEqual({ error: "internal error", code: "internal", request_id: "req_2" });
+    expect(await unknown.json()).toEqual({
+      error: "internal error",
+      code: "internal",
+      remedy: "the server's log has the cause under req_2",
+      request_id: "req_2",
+    });
   });
 });
 

@@ -30,7 +30,7 @@ export interface HttpDeps<U extends Caller> {
 /** Wrong keys from one address: ten at once, then one every two seconds. */
 const AUTH_FAILURES = { burst: 10, perSecond: 0.5 };
 const KEY_REMEDY =
-  "send 'Authorization: Bearer <API key>'; the server's operator makes keys with 'bhatti user create'";
+  "check the API key: bhatti setup, or BHATTI_TOKEN; over HTTP 'Authorization: Bearer <key>'. Operators make keys: bhatti user create";
 /** Retry-After of a 429 that names no time: a quota, which only its owner can free. Seconds. */
 const QUOTA_RETRY_S = 60;
 
@@ -47,6 +47,7 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
     await next();
     c.header("x-bhatti-version", deps.version);
     c.header("x-request-id", requestId);
+    if (c.req.method === "HEAD" && c.res.status >= 400) await errorToHeader(c);
     const ms = performance.now() - at;
     deps.onRequest(c.req.method, c.res.status, ms);
     // Who has no key, or asks too often, writes no line each.
@@ -109,6 +110,11 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
   return app;
 }
 
+/** An answer to HEAD has no body: the error goes along in a header, as its JSON percent-encoded. */
+async function errorToHeader(c: Context): Promise<void> {
+  c.header("x-bhatti-error", encodeURIComponent((await c.res.clone().text()).trim()));
+}
+
 /** A request ends with the last byte of its answer. JSON answers of the API are complete when the handler returns. */
 function leave(c: Context, place: Place, kind: Kind): void {
   if (place.kept) return;
@@ -133,7 +139,8 @@ export function respond(error: unknown, requestId: string, log: Logger): Respons
       { request: requestId, err: error, detail: (error as { detail?: string })?.detail },
       "request failed",
     );
-    return text({ error: "internal error", code: "internal", request_id: requestId }, 500);
+    const remedy = `the server's log has the cause under ${requestId}`;
+    return text({ error: "internal error", code: "internal", remedy, request_id: requestId }, 500);
   }
   const known = error;
   if (known.status >= 500) log.warn({ request: requestId, err: error }, "request failed");

@@ -61,12 +61,16 @@ export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
 
 async function proxy(c: Context<AppEnv>, sandboxes: Sandboxes): Promise<Response> {
   const port = Number(c.req.param("port"));
-  if (!Number.isInteger(port) || port < 1 || port > 65535) throw badRequest("invalid port");
+  if (!Number.isInteger(port) || port < 1 || port > 65535)
+    throw badRequest("invalid port", "a port is a number from 1 to 65535");
   if (/^websocket$/i.test(c.req.header("upgrade") ?? "")) {
-    throw new AppError("not_implemented", "WebSockets through the proxy are not supported yet");
+    throw new AppError("not_implemented", "WebSockets through the proxy are not supported yet", {
+      remedy: "plain requests and event streams pass",
+    });
   }
   c.env?.server?.timeout(c.req.raw, 0);
-  const lease = await sandboxes.lease(c.get("user"), c.req.param("ref")!, "proxy", c.req.raw.signal);
+  const ref = c.req.param("ref")!;
+  const lease = await sandboxes.lease(c.get("user"), ref, "proxy", c.req.raw.signal);
   try {
     const tunnel = await lease.guest.forward(port, signalOf(c, lease));
     const close = () => {
@@ -95,6 +99,10 @@ async function proxy(c: Context<AppEnv>, sandboxes: Sandboxes): Promise<Response
   } catch (cause) {
     lease.release();
     if (cause instanceof AppError && cause.code !== "unavailable") throw cause;
-    throw new AppError("unavailable", `bad gateway: nothing answers on port ${port}`, { status: 502, cause });
+    throw new AppError("unavailable", `bad gateway: nothing answers on port ${port} of sandbox "${ref}"`, {
+      status: 502,
+      cause,
+      remedy: `bhatti ports ${ref} shows what listens there`,
+    });
   }
 }

@@ -5,11 +5,11 @@
 
 import type { Vm, VmExit } from "../engine/engine.ts";
 import { orAbort } from "../lib/abort.ts";
-import { AppError, badRequest } from "../lib/errors.ts";
+import { AppError } from "../lib/errors.ts";
 import type { Reservation } from "../storage/storage.ts";
 import type { GuestHandle, SandboxDeps } from "./deps.ts";
 import { IdleTimer } from "./idle.ts";
-import { sandboxNotFound } from "./not-found.ts";
+import { sandboxNotFound } from "./refusals.ts";
 import type { SandboxRow } from "./rows.ts";
 import type { GuestLease, Thermal } from "./service.ts";
 
@@ -188,7 +188,10 @@ export class Actor {
   /** Cuts leases after `ms`; inside the queue, while `leaving` is set. */
   async drain(ms: number): Promise<void> {
     await this.untilReleased(ms);
-    for (const lease of this.held) lease.revoke.abort(badRequest("sandbox was stopped"));
+    const stopped = new AppError("not_running", `sandbox "${this.row.name}" was stopped while this ran`, {
+      remedy: "the next request wakes it",
+    });
+    for (const lease of this.held) lease.revoke.abort(stopped);
     await this.untilReleased(1000);
     this.held.clear();
   }
@@ -202,10 +205,8 @@ export class Actor {
       this.vm = null;
       const ended = new AppError(
         "unavailable",
-        "the sandbox's VM ended during the request; the next one boots it",
-        {
-          retryAfter: 1,
-        },
+        `the VM of sandbox "${this.row.name}" ended during the request`,
+        { retryAfter: 1, remedy: "the next request boots it from its disk" },
       );
       for (const lease of this.held) lease.revoke.abort(ended);
       void this.run(() => this.transitions.crashed(this, exit));

@@ -1,5 +1,5 @@
 /** The moment a sandbox comes into being: caps, name, network plan, row and journal in one transaction. */
-import { AppError } from "../lib/errors.ts";
+import { AppError, badRequest } from "../lib/errors.ts";
 import { hex, newId } from "../lib/ids.ts";
 import type { WaitingVm } from "../templates/vm-pool.ts";
 import type { User } from "../users/user.ts";
@@ -86,12 +86,14 @@ export function admit(
   return row;
 }
 
+const CAP_REMEDY = "ask for less, or have the server's operator raise it: bhatti user limits";
+
 /** Caps of the user, from the values that will be used, whatever their origin. */
 function checkCaps(user: User, want: { cpus: number; memoryMb: number }): void {
   if (want.cpus > user.maxCpusPerSandbox) {
-    throw new AppError("bad_request", `max ${user.maxCpusPerSandbox} CPUs per sandbox`);
+    throw badRequest(`max ${user.maxCpusPerSandbox} CPUs per sandbox`, CAP_REMEDY);
   }
   if (want.memoryMb > user.maxMemoryMbPerSandbox) {
-    throw new AppError("bad_request", `max ${user.maxMemoryMbPerSandbox} MB memory per sandbox`);
+    throw badRequest(`max ${user.maxMemoryMbPerSandbox} MB memory per sandbox`, CAP_REMEDY);
   }
 }

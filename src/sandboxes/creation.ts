@@ -1,7 +1,7 @@
 /** How a sandbox comes into being: found by its name, cloned from a template, a snapshot or a fork, or booted. */
 import { EngineError } from "../engine/engine.ts";
 import type { Image } from "../images/image.ts";
-import { AppError, conflict } from "../lib/errors.ts";
+import { AppError } from "../lib/errors.ts";
 import type { TemplateShape } from "../templates/builder.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
@@ -11,6 +11,7 @@ import type { Admitted } from "./copies.ts";
 import type { SandboxDeps } from "./deps.ts";
 import { differences } from "./differences.ts";
 import { fingerprintOf, IdempotencyKeys } from "./idempotency.ts";
+import { nameInUse } from "./refusals.ts";
 import type { Registry } from "./registry.ts";
 import type { SandboxRow } from "./rows.ts";
 import type { Created, CreateInput, CreateOptions, SandboxView } from "./service.ts";
@@ -158,7 +159,7 @@ export class Creation {
         timings = await this.deps.wakes.with(() => create(actor, { clone, image: disk, files: [] }));
       });
     });
-    if (made.existing) throw conflict(`name "${want.name}" is already in use`);
+    if (made.existing) throw nameInUse(want.name ?? "");
     this.announce(made.actor, timings);
     return view(made.actor);
   }

@@ -1,8 +1,10 @@
 /** Changes of a sandbox that need no transition: name, labels, idle times, keep_hot. */
-import { AppError, conflict } from "../lib/errors.ts";
+import { badRequest } from "../lib/errors.ts";
 import type { Actor } from "./actor.ts";
 import type { SandboxDeps } from "./deps.ts";
+import { nameInUse } from "./refusals.ts";
 import type { SandboxRow } from "./rows.ts";
+import { MAX_LABELS } from "./schemas.ts";
 import type { PatchInput } from "./service.ts";
 import { netOf, ownerOf } from "./vm-spec.ts";
 
@@ -17,15 +19,19 @@ export async function patch(
   const change: Partial<SandboxRow> = {};
   const before = row.name;
   if (input.name !== undefined && input.name !== row.name) {
-    if (deps.rows.byName(row.created_by, input.name))
-      throw conflict(`name "${input.name}" is already in use`);
+    if (deps.rows.byName(row.created_by, input.name)) throw nameInUse(input.name);
     change.name = input.name;
   }
   if (input.labels_add || input.labels_remove) {
     const labels = { ...(JSON.parse(row.labels) as Record<string, string>), ...input.labels_add };
     for (const key of input.labels_remove ?? []) delete labels[key];
     const count = Object.keys(labels).length;
-    if (count > 16) throw new AppError("bad_request", `too many labels: ${count} > 16`);
+    if (count > MAX_LABELS) {
+      throw badRequest(
+        `too many labels: ${count} > ${MAX_LABELS}`,
+        "remove some: labels_remove, --label-delete",
+      );
+    }
     change.labels = JSON.stringify(labels);
   }
   if (input.keep_hot !== undefined) change.keep_hot = input.keep_hot ? 1 : 0;

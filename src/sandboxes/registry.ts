@@ -1,6 +1,6 @@
 /** The actors of this daemon: by id, by owner, by owner and name. */
 import type { Actor } from "./actor.ts";
-import { sandboxNotFound } from "./not-found.ts";
+import { sandboxNotFound } from "./refusals.ts";
 
 /** What is looked at; an Actor. */
 export type Registered = Pick<Actor, "gone"> & {

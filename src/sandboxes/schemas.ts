@@ -21,7 +21,7 @@ export function labelProblem(key: string, value?: string): string | null {
   return null;
 }
 
-const MAX_LABELS = 16;
+export const MAX_LABELS = 16;
 
 export const labelsSchema = z.record(z.string(), z.string("must be text")).superRefine((labels, context) => {
   const count = Object.keys(labels).length;

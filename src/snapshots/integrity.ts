@@ -18,8 +18,13 @@ export async function verify(
     );
   }
   const wrong = await damage(dir, JSON.parse(row.files) as Record<string, FileFacts>, lohar);
-  if (wrong) throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: ${wrong}`);
+  if (wrong) throw damaged(row.name, wrong);
   if (row.kind === "memory" && (await sha256(`${dir}/state`)) !== row.state_sha256) {
-    throw new AppError("restore_failed", `snapshot "${row.name}" is damaged: state was changed`);
+    throw damaged(row.name, "state was changed");
   }
 }
+
+const damaged = (name: string, what: string): AppError =>
+  new AppError("restore_failed", `snapshot "${name}" is damaged: ${what}`, {
+    remedy: `bhatti snapshot delete ${name}; its files were changed on the server's disk`,
+  });

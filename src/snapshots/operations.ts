@@ -8,6 +8,7 @@ const snapshot = z.object({
   id: z.string(),
   name: z.string(),
   source_sandbox: z.string(),
+  source_name: z.string(),
   size_mb: z.int(),
   created_at: z.string(),
   kind: z.enum(["memory", "disk"]),

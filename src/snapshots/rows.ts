@@ -31,6 +31,10 @@ CREATE TABLE snapshots (
 ) STRICT;
 CREATE UNIQUE INDEX snapshots_owner_name ON snapshots (user_id, name);`,
   },
+  {
+    id: "0210-snapshot-source-name",
+    sql: "ALTER TABLE snapshots ADD COLUMN source_name TEXT NOT NULL DEFAULT ''",
+  },
 ];
 
 export interface SnapshotRow {
@@ -38,6 +42,8 @@ export interface SnapshotRow {
   user_id: string;
   name: string;
   source_sandbox: string;
+  /** Name of the source when the snapshot was taken; "" in older rows and imports. */
+  source_name: string;
   status: "creating" | "ready" | "deleting";
   kind: "memory" | "disk";
   /** 1 = taken automatically before a rollback; the oldest give way to newer ones. */

@@ -2,9 +2,7 @@
 import { z } from "zod";
 import { custom, flag, flagQuery, orEmpty, whole } from "../http/fields.ts";
 import { NAME, NAME_RULE, nameSchema } from "../sandboxes/schemas.ts";
-
-/** Copies that one call makes. */
-export const MAX_FORKS = 100;
+import { MAX_FORKS } from "./service.ts";
 
 /** Names of snapshots; absent and "" have the message that existing clients know. */
 const snapshotName = z.string("valid name required").superRefine((name, context) => {

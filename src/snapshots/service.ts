@@ -2,12 +2,16 @@
 import type { SandboxView } from "../sandboxes/service.ts";
 import type { User } from "../users/user.ts";
 
+/** Copies that one fork makes. */
+export const MAX_FORKS = 100;
+
 export interface SnapshotView {
   id: string;
   user_id: string;
   name: string;
-  /** Sandbox id. */
+  /** Sandbox id, and the name it had. "" where it is not known (imports). */
   source_sandbox: string;
+  source_name: string;
   size_mb: number;
   created_at: string;
   image: string;

@@ -7,6 +7,7 @@ import { AppError, conflict, notFound } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
 import { hex, newId } from "../lib/ids.ts";
 import type { Admitted, Copies } from "../sandboxes/copies.ts";
+import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -112,7 +113,7 @@ export class SnapshotService implements Snapshots {
     const source = this.deps.sandboxes.find(user, sandboxRef);
     const { count, names = [] } = options;
     for (const name of names) {
-      if (this.deps.sandboxes.has(user, name)) throw conflict(`name "${name}" is already in use`);
+      if (this.deps.sandboxes.has(user, name)) throw nameInUse(name);
     }
     this.roomFor(user, count);
     const row = rowOf(user, source, `.fork-${hex(8)}`, false);
@@ -332,8 +333,7 @@ export class SnapshotService implements Snapshots {
     prefix: string,
   ) {
     if (how === "snapshot") await verify(row, this.dir(row), this.deps.engine.fingerprint(), this.deps.lohar);
-    if (name !== undefined && this.deps.sandboxes.has(user, name))
-      throw conflict(`name "${name}" is already in use`);
+    if (name !== undefined && this.deps.sandboxes.has(user, name)) throw nameInUse(name);
     const { config } = this.deps;
     const want: Admitted = {
       name,
@@ -357,7 +357,10 @@ export class SnapshotService implements Snapshots {
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
       this.deps.log.error({ snapshot: row.id, err: error, detail: error.detail }, "clone failed");
-      throw new AppError("restore_failed", "the VMM refused the snapshot's state", { cause: error });
+      throw new AppError("restore_failed", `the VMM refused the state of snapshot "${row.name}"`, {
+        cause: error,
+        remedy: `'bhatti snapshot export ${row.name}' and an import with --cold keep its disk`,
+      });
     }
   }
 
@@ -385,6 +388,7 @@ export class SnapshotService implements Snapshots {
       throw new AppError(
         "limit_reached",
         `sandbox limit reached (${have}/${user.maxSandboxes}), ${count} forks do not fit`,
+        { remedy: "destroy sandboxes you no longer need, or ask the operator for a higher limit" },
       );
     }
   }

@@ -12,6 +12,7 @@ export function plainView(row: SnapshotRow): SnapshotView {
     user_id: row.user_id,
     name: row.name,
     source_sandbox: row.source_sandbox,
+    source_name: row.source_name,
     size_mb: row.size_mb,
     created_at: row.created_at,
     image: row.image,
@@ -31,6 +32,7 @@ export function blankRow(user: User, name: string): SnapshotRow {
     user_id: user.id,
     name,
     source_sandbox: "",
+    source_name: "",
     status: "creating",
     kind: "memory",
     safety: 0,
@@ -57,6 +59,7 @@ export function rowOf(user: User, source: Readonly<SandboxRow>, name: string, sa
   return {
     ...blankRow(user, name),
     source_sandbox: source.id,
+    source_name: source.name,
     safety: safety ? 1 : 0,
     image: source.image,
     cpus: source.cpus,

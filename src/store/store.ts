@@ -1,21 +1,22 @@
 /** The database: one SQLite file in WAL mode, one connection, synchronous statements. Queries live with their noun. */
 import { Database } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
+import { foreignTables, makeWay, refuseForeign } from "./foreign.ts";
+import type { Migration } from "./migration.ts";
 
-/** A step of the schema. Ids sort; once released a step never changes. */
-export interface Migration {
-  id: string;
-  sql: string;
-}
+export type { Migration };
 
 export class Store {
   readonly db: Database;
+  /** Tables of another program (foreign.ts). */
+  readonly foreign: string[];
 
   /** Opens (or creates, 0600) the file and applies what is missing of `migrations`, each in its own transaction. */
   constructor(path: string, migrations: Migration[]) {
     // WAL and wal-index take the mode of the database.
     closeSync(openSync(path, "a", 0o600));
     this.db = new Database(path, { create: true, strict: true });
+    refuseForeign(this.db, path);
     // FULL: a committed 'consumed' must outlive a power cut, or old memory could meet a newer disk (ARCHITECTURE, Life).
     this.db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;",
@@ -24,6 +25,7 @@ export class Store {
       "CREATE TABLE IF NOT EXISTS migrations (id TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT",
     );
     this.migrate(migrations);
+    this.foreign = foreignTables(this.db, migrations);
   }
 
   private migrate(migrations: Migration[]): void {
@@ -36,6 +38,7 @@ export class Store {
     for (const step of [...migrations].sort((a, b) => (a.id < b.id ? -1 : 1))) {
       if (known.has(step.id)) continue;
       this.transaction(() => {
+        makeWay(this.db, step);
         this.db.exec(step.sql);
         this.db.query("INSERT INTO migrations VALUES (?, ?)").run(step.id, new Date().toISOString());
       });

@@ -61,12 +61,19 @@ export class Users {
   /** The key is returned once and stored only as a hash. Throws bad_request, conflict. */
   create(input: { name: string; admin?: boolean } & UserLimitsInput): { user: User; key: string } {
     if (!/^[a-zA-Z0-9][a-zA-Z0-9._@-]{0,62}$/.test(input.name))
-      throw badRequest("invalid user name: letters, digits, '.', '_', '-' and '@', 63 at most");
+      throw badRequest(
+        "invalid user name: letters, digits, '.', '_', '-' and '@', 63 at most",
+        "begin it with a letter or digit",
+      );
     checkLimits(input);
     const key = newKey();
     const id = `usr_${hex(4)}`;
     this.store.transaction(() => {
-      if (this.byName(input.name)) throw conflict(`user "${input.name}" already exists`);
+      if (this.byName(input.name))
+        throw conflict(
+          `user "${input.name}" already exists`,
+          `choose another name; a new key for this one: bhatti user rotate-key ${input.name}`,
+        );
       this.store.db
         .query(
           "INSERT INTO users (id, name, api_key_hash, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

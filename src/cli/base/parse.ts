@@ -24,13 +24,16 @@ export function mebibytes(flag: string) {
   };
 }
 
-/** "30" (s), "90s", "10m", "2h", "1d", "never" (0) → seconds. */
-export function seconds(flag: string) {
+/** "30" (s), "90s", "10m", "2h", "1d", "never" (0) → seconds, at most `max` (a year). */
+export function seconds(flag: string, max = 31_536_000) {
   return (text: string): number => {
     if (text === "never") return 0;
     const match = /^(\d+)(s|m|h|d)?$/.exec(text.trim());
     if (!match) throw usage(`${flag}: "${text}" is not a duration; write 30s, 10m, 2h, 1d or never`);
-    return Number(match[1]) * { s: 1, m: 60, h: 3600, d: 86_400 }[(match[2] ?? "s") as "s" | "m" | "h" | "d"];
+    const value =
+      Number(match[1]) * { s: 1, m: 60, h: 3600, d: 86_400 }[(match[2] ?? "s") as "s" | "m" | "h" | "d"];
+    if (value > max) throw usage(`${flag}: "${text}" is too long: at most ${max / 86_400}d`);
+    return value;
   };
 }
 

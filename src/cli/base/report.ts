@@ -44,7 +44,7 @@ function tell(error: unknown): Told {
     return {
       error: error.message,
       code: error.code,
-      remedy: error.remedy ?? remedyFor(error.code),
+      remedy: error.remedy,
       request_id: error.requestId,
       exit: exitOf(error),
     };
@@ -65,18 +65,3 @@ function tell(error: unknown): Told {
 
 /** `exec` marks failures that must not look like the status of the remote command. */
 const exitOf = (error: Error & { exit?: number }): number => error.exit ?? EXIT.failure;
-
-/** For servers that give no remedy. The server's own is better: it knows names. */
-function remedyFor(code: string): string | undefined {
-  const known: Record<string, string> = {
-    unauthorized: "check the API key: bhatti setup, or BHATTI_TOKEN",
-    forbidden: "this needs the key of an operator (bhatti user create --admin)",
-    rate_limited: "too many requests; wait a moment",
-    limit_reached: "free capacity: bhatti list, bhatti destroy <name>",
-    memory_lost: "bhatti start --force <name> boots it from its disk",
-    restore_failed: "bhatti start --force <name> boots it from its disk",
-    not_found: "bhatti list shows what there is",
-    internal: "the server's log has the cause under this request id",
-  };
-  return known[code];
-}

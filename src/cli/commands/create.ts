@@ -16,6 +16,7 @@ import {
 } from "../base/parse.ts";
 import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
+import { sayCreated } from "./created.ts";
 
 interface Flags {
   name?: string;
@@ -31,6 +32,7 @@ interface Flags {
   file?: string[];
   warmAfter?: number;
   coldAfter?: number;
+  idempotencyKey?: string;
 }
 
 export const command = () =>
@@ -57,6 +59,7 @@ export const command = () =>
     .option("--file <local:guest[:mode]>", "copy a small file in before the start (repeatable)", collect)
     .option("--warm-after <time>", "pause after this much idleness: 30s, 10m, never", seconds("--warm-after"))
     .option("--cold-after <time>", "to disk after this much idleness", seconds("--cold-after"))
+    .option("--idempotency-key <key>", "the same key within 24 hours means the same sandbox")
     .action(async (name: string | undefined, _flags, self) => {
       const flags = options<Flags>(self);
       if (name !== undefined && flags.name !== undefined && name !== flags.name)
@@ -64,17 +67,13 @@ export const command = () =>
       const body = bodyOf(flags, name ?? flags.name);
       const client = connect(flags);
       const { sandbox, existing, differs } = await withSpinner("creating", () =>
-        client.sandboxes.create(body),
+        client.sandboxes.create(body, flags.idempotencyKey),
       );
       addToCache(client.endpoint.url, sandbox.name);
       if (differs.length > 0) warn(sandbox, differs);
       if (printJson({ ...sandbox, existing })) return;
-      const shown = clean(sandbox.name);
-      if (existing) return say(`sandbox/${shown} unchanged (already exists)`);
-      const disk = sandbox.disk_size_mb > 0 ? `, ${sandbox.disk_size_mb} MB disk` : "";
-      say(`sandbox/${shown} created (${sandbox.cpus || 1} vCPU, ${sandbox.memory_mb || 1024} MB${disk})`);
-      if (sandbox.ip) say(`  IP:    ${clean(sandbox.ip)}`);
-      say(`  Run:   bhatti exec ${shown} -- <command>`);
+      if (existing) return say(`sandbox/${clean(sandbox.name)} unchanged (already exists)`);
+      sayCreated(sandbox, "created");
     });
 
 function bodyOf(flags: Flags, name: string | undefined): CreateBody {

@@ -18,7 +18,8 @@ export interface ExecFlags extends Globals {
   outputFile?: string;
 }
 
-const DAY_S = 86_400;
+/** A day: what the server takes at most. */
+export const MAX_TIMEOUT_S = 86_400;
 
 /** Ends with the command's status (Exit), or an error with status 125. */
 export async function execInSandbox(sandbox: string, cmd: string[], flags: ExecFlags): Promise<void> {
@@ -37,7 +38,7 @@ async function execute(sandbox: string, cmd: string[], flags: ExecFlags): Promis
   const body = {
     cmd,
     // 0 is "never"; the server knows no longer time than a day.
-    timeout_sec: flags.timeout === 0 ? DAY_S : flags.timeout,
+    timeout_sec: flags.timeout === 0 ? MAX_TIMEOUT_S : flags.timeout,
     env: Object.keys(env).length > 0 ? env : undefined,
     cwd: flags.cwd,
     user: flags.user,
@@ -45,8 +46,8 @@ async function execute(sandbox: string, cmd: string[], flags: ExecFlags): Promis
   const client = connect(flags);
   if (flags.detach) {
     const started = await client.exec.detach(sandbox, { ...body, output_file: flags.outputFile });
-    const six = { exit_code: 0, stdout: "", stderr: "", ...started, detached: true };
-    if (printJson(six)) return;
+    // It has only begun: there is no status yet.
+    if (printJson({ pid: started.pid, output_file: started.output_file, detached: true })) return;
     say(`pid: ${started.pid}`);
     say(`output: ${clean(started.output_file)}`);
     return;
@@ -84,5 +85,7 @@ function asExecFailure(error: unknown): unknown {
     return Object.assign(error, { exit: EXIT.execFailed });
   if (error instanceof CliError && error.exit === EXIT.failure)
     return new CliError(error.message, { ...error.options, exit: EXIT.execFailed });
-  return error;
+  if (error instanceof Exit || error instanceof CliError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new CliError(message, { code: "internal", exit: EXIT.execFailed, cause: error });
 }

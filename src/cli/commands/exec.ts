@@ -1,7 +1,7 @@
 import { Option } from "commander";
 import { collect, seconds } from "../base/parse.ts";
 import { define, options } from "../base/program.ts";
-import { type ExecFlags, execInSandbox } from "./exec-run.ts";
+import { type ExecFlags, execInSandbox, MAX_TIMEOUT_S } from "./exec-run.ts";
 
 const WITH_VALUE = new Set([
   "--url",
@@ -44,7 +44,11 @@ Status 124: timed out, 125: bhatti failed, 126: cannot be executed, 127: no such
       "bhatti exec dev --detach -- ./server",
     ],
   )
-    .option("--timeout <time>", "kill it after this: 30 (seconds), 5m, 2h (5m)", seconds("--timeout"))
+    .option(
+      "--timeout <time>",
+      "kill it after this: 30 (seconds), 5m, 2h; at most a day, which is also 'never' (5m)",
+      seconds("--timeout", MAX_TIMEOUT_S),
+    )
     .option("-d, --detach", "start it in the background; prints pid and file of its output")
     .option("--output-file <path>", "with --detach: file in the sandbox for its output")
     .option("-e, --env <NAME=value>", "environment variable (repeatable)", collect)

@@ -1,3 +1,4 @@
+import { MAX_FORKS } from "../../client/snapshots.ts";
 import { connect } from "../base/context.ts";
 import { usage } from "../base/errors.ts";
 import { addToCache } from "../base/names-cache.ts";
@@ -12,7 +13,7 @@ export const command = () =>
     "Make running copies of a sandbox: memory, processes and disk, with an identity of their own. All or none.",
     ["bhatti fork dev", "bhatti fork dev --count 5", "bhatti fork dev --name try-a --name try-b"],
   )
-    .option("--count <n>", "how many (1)", integer("--count", 1, 1000))
+    .option("--count <n>", `how many (1), at most ${MAX_FORKS}`, integer("--count", 1, MAX_FORKS))
     .option("--name <name>", "name of a copy (repeatable)", collect)
     .action(async (sandbox: string, _flags, self) => {
       const flags = options<{ count?: number; name?: string[] }>(self);

@@ -1,4 +1,4 @@
-import { Exit } from "../base/errors.ts";
+import { CliError, Exit } from "../base/errors.ts";
 import { define } from "../base/program.ts";
 import { releaseSignals } from "../base/signals.ts";
 
@@ -12,5 +12,10 @@ export const command = () =>
     const config = loadConfig();
     releaseSignals();
     const { runDaemon } = await import("../../daemon/main.ts");
-    throw new Exit(await runDaemon(config));
+    const { AppError } = await import("../../lib/errors.ts");
+    const status = await runDaemon(config).catch((error: unknown) => {
+      if (!(error instanceof AppError)) throw error;
+      throw new CliError(error.message, { code: error.code, remedy: error.remedy, cause: error });
+    });
+    throw new Exit(status);
   });

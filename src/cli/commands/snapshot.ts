@@ -6,6 +6,7 @@ import { clean, fields, notice, printJson, say, table } from "../base/output.ts"
 import { define, group, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
 import { confirm } from "../base/prompt.ts";
+import { sayCreated } from "./created.ts";
 import { exportCommand, importCommand } from "./snapshot-archive.ts";
 
 export const command = () =>
@@ -51,7 +52,7 @@ const list = () =>
       ["NAME", "SOURCE", "KIND", "SIZE", "ON DISK", "AGE", "ID"],
       all.map((s) => [
         s.name,
-        s.source_sandbox,
+        s.source_name || s.source_sandbox || "-",
         s.kind ?? "-",
         `${s.size_mb}MB`,
         s.allocated_bytes === undefined ? "-" : bytes(s.exclusive_bytes ?? s.allocated_bytes),
@@ -71,7 +72,7 @@ const inspect = () =>
       fields([
         ["Name", s.name],
         ["ID", s.id],
-        ["Source", s.source_sandbox],
+        ["Source", [s.source_name, s.source_sandbox].filter(Boolean).join(" ") || undefined],
         ["Created", `${s.created_at} (${age(s.created_at)} ago)`],
         ["Kind", s.kind && (s.kind === "memory" ? "memory (processes go on)" : "disk (boots)")],
         ["Image", s.image || undefined],
@@ -109,7 +110,7 @@ const resume = () =>
       const client = connect(flags);
       const s = await withSpinner("resuming", () => client.snapshots.resume(name, flags.name));
       addToCache(client.endpoint.url, s.name);
-      if (!printJson(s)) say(`${clean(s.id)}\t${clean(s.name)}\t${clean(s.ip)}`);
+      if (!printJson(s)) sayCreated(s, `created from "${clean(name)}"`);
     });
 
 const restore = () =>

@@ -5,6 +5,7 @@ import { AppError, conflict } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import type { Checkpoint } from "../copies.ts";
+import { forceStart } from "../refusals.ts";
 import { statePath, vmSpec } from "../vm-spec.ts";
 import { Transition } from "./steps.ts";
 import { goOn } from "./stop.ts";
@@ -37,7 +38,14 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     await deps.storage.sync([spec.memoryPath, disk]);
     t.reached("flushed");
     await actor.guest!.prepareClone(10_000).catch((cause) => {
-      throw new AppError("guest_failed", "the guest's agent did not prepare for the snapshot", { cause });
+      throw new AppError(
+        "guest_failed",
+        `the agent of sandbox "${actor.row.name}" did not prepare for the snapshot`,
+        {
+          cause,
+          remedy: `bhatti inspect ${actor.row.name} shows its state; bhatti stop ${actor.row.name} and bhatti start ${actor.row.name} begin anew`,
+        },
+      );
     });
     frozen = true;
     t.reached("frozen");
@@ -75,10 +83,11 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
 
 async function fromCold(actor: Actor, into: string): Promise<Checkpoint> {
   const { row, deps } = actor;
-  if (row.last_error) throw new AppError("restore_failed", row.last_error);
+  if (row.last_error) throw new AppError("restore_failed", row.last_error, { remedy: forceStart(row.name) });
   if (row.frozen !== 1) {
     throw conflict(
-      "this sandbox was stopped while its agent did not answer: start it first, then snapshot it",
+      `sandbox "${row.name}" was stopped while its agent did not answer: it cannot be copied while it sleeps`,
+      `bhatti start ${row.name}, then take the snapshot`,
     );
   }
   const spec = vmSpec(actor);
@@ -89,7 +98,9 @@ async function fromCold(actor: Actor, into: string): Promise<Checkpoint> {
   ]);
   const sha = await sha256(`${into}/state`);
   if (sha !== row.state_sha256)
-    throw new AppError("restore_failed", "the saved state of this sandbox is damaged");
+    throw new AppError("restore_failed", `the saved state of sandbox "${row.name}" is damaged`, {
+      remedy: forceStart(row.name),
+    });
   return { pauseMs: 0, stateSha256: sha, ...agentOf(actor) };
 }
 

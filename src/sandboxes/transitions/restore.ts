@@ -4,6 +4,7 @@ import { EngineError } from "../../engine/engine.ts";
 import { AppError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
+import { forceStart } from "../refusals.ts";
 import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
 import { CONFIGURE_MS, connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
 
@@ -27,7 +28,7 @@ export async function restore(actor: Actor): Promise<void> {
       "restore_failed",
       `${row.last_error}; use 'bhatti start --force' to boot it from its disk`,
       {
-        remedy: `bhatti start --force ${row.name}   (memory since the last boot is given up, the disk is kept)`,
+        remedy: forceStart(row.name),
       },
     );
   }
@@ -53,6 +54,7 @@ export async function restore(actor: Actor): Promise<void> {
         throw new AppError(
           "restore_failed",
           `${row.last_error}; use 'bhatti start --force' to boot it from its disk`,
+          { remedy: forceStart(row.name) },
         );
       }
       throw error;

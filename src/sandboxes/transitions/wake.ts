@@ -1,6 +1,7 @@
 /** Any state → hot. The only wake path of the product. */
 import { AppError } from "../../lib/errors.ts";
 import type { Actor } from "../actor.ts";
+import { forceStart } from "../refusals.ts";
 import { bootFromDisk } from "./boot.ts";
 import { restore } from "./restore.ts";
 import { CONFIGURE_MS, connect, identity } from "./steps.ts";
@@ -21,7 +22,7 @@ export async function wake(actor: Actor): Promise<void> {
         "restore_failed",
         `${row.last_error}; use 'bhatti start --force' to boot it from its disk`,
         {
-          remedy: `bhatti start --force ${row.name}   (memory since the last boot is given up, the disk is kept)`,
+          remedy: forceStart(row.name),
         },
       );
     }

@@ -1,0 +1,25 @@
+/** Commands of bhatti v1 that this version does not have: known by name, with what to do instead. */
+import { CliError } from "../base/errors.ts";
+
+const LATER: Record<string, [what: string, remedy: string]> = {
+  shell: ["no terminals", "bhatti exec <sandbox> -- <command> runs commands, with stdin"],
+  share: ["no web shell", "give the person a key of their own: bhatti user create"],
+  image: [
+    "no images of users",
+    "operators build images: bhatti host image; bhatti snapshot keeps a machine as it is",
+  ],
+  volume: ["no volumes", "a sandbox's disk is kept until it is destroyed; bhatti snapshot copies it"],
+  secret: ["no stored secrets", "bhatti create --env-file <file> sets variables"],
+  publish: ["no public URLs", "bhatti ports <sandbox> shows the way in, with a key"],
+  unpublish: ["no public URLs", "nothing is published: there is nothing to take back"],
+  update: ["no update by itself", "on the server: git pull && sudo ./install.sh"],
+};
+
+/** Never returns. Throws CliError (status 1: it is not the way the command was written). */
+export function later(word: string): never {
+  const [what, remedy] = LATER[word] ?? ["no such thing", "see: bhatti --help"];
+  throw new CliError(`"bhatti ${word}" is of bhatti v1: this version has ${what} (yet)`, {
+    code: "not_implemented",
+    remedy,
+  });
+}

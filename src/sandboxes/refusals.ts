@@ -1,0 +1,13 @@
+/** Refusals about sandboxes that several files need, each with its remedy. */
+import { type AppError, conflict, notFound } from "../lib/errors.ts";
+
+/** The one way in which a sandbox is missing, also for somebody else's. */
+export const sandboxNotFound = (ref: string): AppError =>
+  notFound(`sandbox "${ref.slice(0, 100)}" not found`, "bhatti list shows your sandboxes");
+
+export const nameInUse = (name: string): AppError =>
+  conflict(`name "${name}" is already in use`, `choose another name, or 'bhatti destroy ${name}'`);
+
+/** Remedy for memory that cannot be restored. */
+export const forceStart = (name: string): string =>
+  `bhatti start --force ${name}   (memory since the last boot is given up, the disk is kept)`;
