@@ -83,7 +83,7 @@ export async function build(config: Config, log: Logger) {
   );
   memory.alsoHeldMb = () => pool.heldMb();
   memory.onRelease = () => pool.roomMade();
-  const events = new EventLog(store, log);
+  const events = new EventLog(`${dataDir}/events.db`, store, log);
   const metrics = new Metrics();
   const sandboxes = new SandboxService({
     rows: new SandboxRows(store),

@@ -1,8 +1,10 @@
 /** The event log: a bounded queue in front of a table. Recording never blocks and never throws. */
 import type { Logger } from "pino";
 import type { Migration, Store } from "../store/store.ts";
+import { type EventRow, EventStore, type NewEvent } from "./event-store.ts";
 import type { BhattiEvent, EventFilter, EventInput, Events } from "./events.ts";
 
+/** Where events used to be. Local commands that run while no daemon does still leave theirs here: they are collected. */
 export const eventMigrations: Migration[] = [
   {
     id: "0020-events",
@@ -22,20 +24,15 @@ CREATE INDEX events_sandbox ON events (sandbox_id, id);`,
 ];
 
 const FLUSH_MS = 500;
-const FLUSH_COUNT = 100;
-const QUEUE_MAX = 1000;
+/** Written at once when so many wait, in slices of so many: the loop is never held for longer. */
+const SLICE = 200;
+export const QUEUE_MAX = 10_000;
 const BACKLOG_MAX = 1000;
 const RETENTION_DAYS = 90;
+/** Whatever their age. */
+const MAX_ROWS = 2_000_000;
 const RETENTION_EVERY_MS = 3_600_000;
-
-interface Row {
-  id: number;
-  ts: string;
-  type: string;
-  user_id: string;
-  sandbox_id: string;
-  meta: string;
-}
+const COLLECT_EVERY_MS = 60_000;
 
 interface Follower {
   filter: EventFilter;
@@ -45,19 +42,26 @@ interface Follower {
 }
 
 export class EventLog implements Events {
-  private queue: (Required<EventInput> & { ts: string })[] = [];
+  private readonly store: EventStore;
+  private queue: NewEvent[] = [];
   private timer: ReturnType<typeof setTimeout> | null = null;
   private readonly followers = new Set<Follower>();
-  private readonly retention: ReturnType<typeof setInterval>;
+  private readonly timers: ReturnType<typeof setInterval>[];
   /** Events that were lost to a full queue or a failed write. */
   dropped = 0;
 
+  /** `path` of the database of events; `old`: where some still lie. */
   constructor(
-    private readonly store: Store,
+    path: string,
+    private readonly old: Store,
     private readonly log: Logger,
   ) {
-    this.retention = setInterval(() => this.purge(), RETENTION_EVERY_MS);
-    this.retention.unref();
+    this.store = new EventStore(path);
+    this.timers = [
+      setInterval(() => void this.purge(), RETENTION_EVERY_MS),
+      setInterval(() => this.collect(), COLLECT_EVERY_MS),
+    ];
+    for (const timer of this.timers) timer.unref();
   }
 
   record({ type, userId = "", sandboxId = "", meta = {} }: EventInput): void {
@@ -65,28 +69,16 @@ export class EventLog implements Events {
       this.dropped++;
       return;
     }
-    this.queue.push({ type, userId, sandboxId, meta, ts: new Date().toISOString() });
-    if (this.queue.length >= FLUSH_COUNT) return this.flush();
-    this.timer ??= setTimeout(() => this.flush(), FLUSH_MS);
+    const ts = new Date().toISOString();
+    this.queue.push({ type, user_id: userId, sandbox_id: sandboxId, meta: JSON.stringify(meta), ts });
+    if (this.queue.length === SLICE) this.schedule(0);
+    else if (!this.timer) this.schedule(FLUSH_MS);
   }
 
   list(filter: EventFilter): BhattiEvent[] {
-    this.flush();
-    const rows = this.store.db
-      .query<Row, [number, string, string, string, string, string, number]>(
-        `SELECT * FROM (SELECT * FROM events WHERE id > ? AND type LIKE ? ESCAPE '\\' AND (? = '' OR user_id = ?) AND (? = '' OR sandbox_id = ?)
-         ORDER BY id DESC LIMIT ?) ORDER BY id`,
-      )
-      .all(
-        filter.sinceId ?? 0,
-        `${(filter.type ?? "").replace(/[\\%_]/g, "\\$&")}%`,
-        filter.userId ?? "",
-        filter.userId ?? "",
-        filter.sandboxId ?? "",
-        filter.sandboxId ?? "",
-        Math.min(filter.limit ?? 100, 10_000),
-      );
-    return rows.map(toEvent);
+    this.collect();
+    while (this.queue.length > 0) this.flush();
+    return this.store.list(filter, Math.min(filter.limit ?? 100, 10_000)).map(toEvent);
   }
 
   async *follow(filter: EventFilter, signal: AbortSignal): AsyncGenerator<BhattiEvent> {
@@ -109,34 +101,44 @@ export class EventLog implements Events {
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.retention);
-    this.flush();
+    for (const timer of this.timers) clearInterval(timer);
+    while (this.queue.length > 0) this.flush();
+    if (this.timer) clearTimeout(this.timer);
     for (const follower of this.followers) {
       follower.lost = true;
       follower.wake();
     }
+    this.store.close();
+  }
+
+  private schedule(ms: number): void {
+    if (this.timer) clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      this.flush();
+      if (this.queue.length > 0) this.schedule(0);
+    }, ms);
   }
 
   private flush(): void {
-    if (this.timer) clearTimeout(this.timer);
-    this.timer = null;
-    const batch = this.queue.splice(0);
-    if (batch.length === 0) return;
+    const batch = this.queue.splice(0, SLICE);
     try {
-      const written = this.store.transaction(() => {
-        const insert = this.store.db.query<Row, [string, string, string, string, string]>(
-          "INSERT INTO events (ts, type, user_id, sandbox_id, meta) VALUES (?, ?, ?, ?, ?) RETURNING *",
-        );
-        return batch.map((event) =>
-          toEvent(
-            insert.get(event.ts, event.type, event.userId, event.sandboxId, JSON.stringify(event.meta))!,
-          ),
-        );
-      });
-      for (const event of written) this.publish(event);
+      for (const row of this.store.insert(batch)) this.publish(toEvent(row));
     } catch (err) {
       this.dropped += batch.length;
       this.log.error({ err }, "events were not written");
+    }
+  }
+
+  /** Takes over what lies in the other database: first inserted, then deleted. Twice after a crash in between, never lost. */
+  private collect(): void {
+    const rows = this.old.db.query<EventRow, [number]>("SELECT * FROM events ORDER BY id LIMIT ?").all(1000);
+    if (rows.length === 0) return;
+    try {
+      for (const row of this.store.insert(rows)) this.publish(toEvent(row));
+      this.old.db.query("DELETE FROM events WHERE id <= ?").run(rows.at(-1)!.id);
+    } catch (err) {
+      this.log.error({ err }, "events were not collected");
     }
   }
 
@@ -155,13 +157,18 @@ export class EventLog implements Events {
     }
   }
 
-  private purge(): void {
+  /** In slices, between which others run. */
+  private async purge(): Promise<void> {
     const before = new Date(Date.now() - RETENTION_DAYS * 86_400_000).toISOString();
-    this.store.db.query("DELETE FROM events WHERE ts < ?").run(before);
+    try {
+      while (this.store.purge(before, MAX_ROWS) > 0) await Bun.sleep(10);
+    } catch (err) {
+      this.log.error({ err }, "old events were not deleted");
+    }
   }
 }
 
-const toEvent = (row: Row): BhattiEvent => ({
+const toEvent = (row: EventRow): BhattiEvent => ({
   id: row.id,
   ts: row.ts,
   type: row.type,

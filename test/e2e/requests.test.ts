@@ -163,3 +163,118 @@ describe("snapshots that restore takes", () => {
     for (const name of await list()) await carl.ok("DELETE", `/snapshots/${name}`);
   }, 240_000);
 });
+
+describe("errors name their thing and bring their remedy", () => {
+  const files = (path: string) => `/sandboxes/main/files?path=${encodeURIComponent(path)}`;
+  const main = 'sandbox "main"';
+
+  test.each([
+    [
+      "GET",
+      "/no/such",
+      404,
+      "not_found",
+      `no such file or directory in ${main}: /no/such`,
+      "bhatti file ls main /no ",
+    ],
+    [
+      "GET",
+      "/no&ls=true",
+      404,
+      "not_found",
+      `no such file or directory in ${main}: /no`,
+      "bhatti file ls main / ",
+    ],
+    ["GET", "/etc", 400, "bad_request", `/etc is a directory in ${main}`, "bhatti file ls main /etc"],
+    ["GET", "/etc/passwd/x", 400, "bad_request", "leads through a file", "bhatti file stat main /etc/passwd"],
+    ["PUT", "/sys/kernel/none", 403, "forbidden", "/sys/kernel/none", "main"],
+  ])("%s %s", async (method, path, status, code, error, remedy) => {
+    const [file, ls] = path.split("&");
+    const answer = await api.call(
+      method,
+      files(file!) + (ls ? `&${ls}` : ""),
+      method === "PUT" ? "x" : undefined,
+    );
+    expect([answer.status, answer.body.code]).toEqual([status, code]);
+    expect(answer.body.error).toContain(error);
+    expect(`${answer.body.remedy} `).toContain(remedy);
+    expect(answer.body.remedy).not.toContain("operator");
+  });
+
+  test.each([
+    ["/no/such", 404, `working directory /no/such does not exist in ${main}`, "mkdir -p /no/such"],
+    ["/etc/passwd", 400, `working directory /etc/passwd is not a directory in ${main}`, "name a directory"],
+    ["/root", 403, `working directory /root is closed to user lohar in ${main}`, "-u root -w /root main"],
+  ])("exec -w %s", async (cwd, status, error, remedy) => {
+    for (const detach of [false, true]) {
+      const answer = await api.call("POST", "/sandboxes/main/exec", { cmd: ["true"], cwd, detach });
+      expect([answer.status, answer.body.error]).toEqual([status, expect.stringContaining(error)]);
+      expect(answer.body.remedy).toContain(remedy);
+    }
+    const client = new Client({ url: installation.url, token: installation.key() });
+    const failed = await client.exec
+      .run("main", { cmd: ["true"], cwd }, { stdout() {}, stderr() {} })
+      .catch((e: unknown) => e);
+    expect(failed).toMatchObject({
+      message: expect.stringContaining(error),
+      remedy: expect.stringContaining(remedy),
+    });
+  });
+
+  test("a detached command: its output file and its program", async () => {
+    const detach = (body: object) =>
+      api.call("POST", "/sandboxes/main/exec", { cmd: ["true"], detach: true, ...body });
+    const file = await detach({ output_file: "/no/such/file" });
+    expect([file.status, file.body.error]).toEqual([
+      404,
+      `no such file or directory in ${main}: /no/such/file`,
+    ]);
+    const program = await detach({ cmd: ["no-such-program"] });
+    expect([program.status, program.body.error]).toEqual([400, expect.stringContaining("no-such-program")]);
+    expect(program.body.remedy).toContain("PATH");
+  });
+
+  test("arguments that Linux does not take", async () => {
+    const one = await api.call("POST", "/sandboxes/main/exec", { cmd: ["echo", "x".repeat(200_000)] });
+    expect([one.status, one.body.code, one.body.remedy]).toEqual([
+      413,
+      "too_large",
+      "send data on stdin or as a file, not as arguments",
+    ]);
+    const all = await api.call("POST", "/sandboxes/main/exec", { cmd: ["echo", "x".repeat(1_200_000)] });
+    expect([all.status, all.body.code]).toEqual([413, "too_large"]);
+  });
+
+  test("sandboxes, snapshots, images and ports that are not there", async () => {
+    const error = async (method: string, path: string, body?: object) => {
+      const answer = await api.call(method, path, body);
+      return [answer.status, answer.body.error, answer.body.remedy];
+    };
+    const sandbox = [404, 'sandbox "nope" not found', "bhatti list shows your sandboxes"];
+    expect(await error("GET", "/sandboxes/nope")).toEqual(sandbox);
+    expect(await error("POST", "/sandboxes/nope/exec", { cmd: ["true"] })).toEqual(sandbox);
+    expect(await error("POST", "/sandboxes/nope/fork", {})).toEqual(sandbox);
+    expect(await error("GET", "/sandboxes/nope/proxy/80/")).toEqual(sandbox);
+    const snapshot = [404, 'snapshot "nope" not found', "bhatti snapshot list shows your snapshots"];
+    expect(await error("GET", "/snapshots/nope")).toEqual(snapshot);
+    expect(await error("POST", "/sandboxes/main/restore", { snapshot: "nope" })).toEqual(snapshot);
+    expect((await error("POST", "/sandboxes", { image: "nope" }))[1]).toBe('image "nope" not found');
+    expect(await error("GET", "/sandboxes/main/proxy/9/")).toEqual([
+      502,
+      'bad gateway: nothing answers on port 9 of sandbox "main"',
+      "bhatti ports main shows what listens there",
+    ]);
+  });
+
+  test("a stop tells the commands that it ended", async () => {
+    const running = api.call("POST", "/sandboxes/main/exec", { cmd: ["sleep", "100"] });
+    await Bun.sleep(500);
+    await api.stop("main");
+    const ended = await running;
+    expect([ended.status, ended.body.code, ended.body.error]).toEqual([
+      409,
+      "not_running",
+      'sandbox "main" was stopped while this ran',
+    ]);
+  });
+});
