@@ -170,9 +170,6 @@ test("a round trip keeps every byte; 12 GiB of hole cost nothing, and disk is re
   expect(got.notice).toBeUndefined();
   for (const name of ["disk", "mem", "state"]) {
     expect(statSync(`${into}/${name}`).size).toBe(statSync(`${source}/${name}`).size);
-    await run(["cmp", "-n", "20000000", `${into}/${name}`, `${source}/${name}`]).catch((error) => {
-      if (name !== "state") throw error;
-    });
   }
   expect(await digests(lohar, into, ["disk", "mem", "state"])).toMatchObject({
     disk: { sha256: got.digests.disk },
