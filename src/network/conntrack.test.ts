@@ -9,7 +9,7 @@ const table = "/proc/net/nf_conntrack";
 const runnable = process.getuid?.() === 0 && existsSync(table);
 
 test.skipIf(!runnable)(
-  "flush forgets the connections of one sandbox, inside and on the host, and no others",
+  "flush forgets the connections of one sandbox, inside and on the host, and no others; a release does too",
   async () => {
     await lab.buildInternet();
     await lab.say(lab.outside, 80, "internet");
@@ -29,6 +29,10 @@ test.skipIf(!runnable)(
     expect([onHost(one.address), onHost(two.address)]).toEqual([false, true]);
     expect(await lab.shell(one.netns, "cat /proc/net/nf_conntrack")).not.toContain(lab.internet);
     expect(await lab.shell(two.netns, "cat /proc/net/nf_conntrack")).toContain(lab.internet);
+    // Nor does the next sandbox with an address hear from those with whom the last one spoke.
+    await network.release(lab.alice, two);
+    expect(onHost(two.address)).toBe(false);
+    expect(network.plan(lab.alice).address).toBe(two.address);
     // The daemon is still at home.
     expect(readlinkSync("/proc/thread-self/ns/net")).toBe(home);
     await network.purge();

@@ -15,6 +15,7 @@ import type { Network, Owner, SandboxNet } from "./network.ts";
 import { OwnerBridges } from "./owner-bridges.ts";
 import { Pool } from "./pool.ts";
 import { Slots } from "./slots.ts";
+import { Sweep } from "./sweep.ts";
 
 export interface NetworkOptions {
   /** Namespaces kept ready. */
@@ -48,6 +49,7 @@ export class HostNetwork implements Network {
   private readonly dns: Dns;
   private readonly bridges: OwnerBridges;
   private readonly pool: Pool;
+  private readonly sweep: Sweep;
   private readonly helpers: HelperLock;
   private readonly held = new Map<number, Held>();
   private readonly turn = new KeyedMutex<number>();
@@ -67,6 +69,10 @@ export class HostNetwork implements Network {
     this.pool = new Pool(options.poolSize, this.slots, log, {
       build: (slot) => buildNamespace(this.names, slot, this.tapKind),
       remove: (...slots) => removeNamespace(this.names, ...slots),
+    });
+    this.sweep = new Sweep(this.turn, log, {
+      remove: (...slots) => removeNamespace(this.names, ...slots),
+      gone: (slot) => !this.held.has(slot) && this.slots.freeSlot(slot),
     });
   }
 
@@ -89,13 +95,15 @@ export class HostNetwork implements Network {
     // What is not under a running VMM may be half built: away with it; attach builds it again.
     const liveSlots = new Set(live.map(({ net }) => net.slot));
     const found = readHostState(this.names);
-    await removeNamespace(this.names, ...[...found.slots].filter((slot) => !liveSlots.has(slot)));
-    await this.bridges.remove(...[...found.bridges].filter((index) => !liveOwners.has(index)));
+    const strays = [...found.slots].filter((slot) => !liveSlots.has(slot));
+    for (const slot of strays) this.slots.hold(slot);
     const some = new Semaphore(4);
     await Promise.all(live.map(({ owner, net }) => some.with(() => this.adopt(owner, net))));
+    const bridges = [...found.bridges].filter((index) => !liveOwners.has(index));
+    this.sweep.start(strays, () => this.bridges.sweep(bridges));
     this.pool.fill();
     this.options.log.info(
-      { kept: live.length, known: inUse.length, pool: this.options.poolSize },
+      { strays: strays.length, kept: live.length, known: inUse.length, pool: this.options.poolSize },
       "network is up",
     );
   }
@@ -144,6 +152,7 @@ export class HostNetwork implements Network {
       this.dns.removeName(owner.subnetIndex, net.address);
       const untouched = !held.attached && this.pool.isBuilt(net.slot);
       if (!untouched) {
+        this.sweep.forget(net.slot);
         await this.takeDown(owner, net);
         held.attached = false;
       }
@@ -173,7 +182,7 @@ export class HostNetwork implements Network {
   }
 
   async stop(): Promise<void> {
-    await this.pool.stop();
+    await Promise.all([this.pool.stop(), this.sweep.stop()]);
     await Promise.all([this.dns.stop(), this.tables.stop()]);
     this.helpers.release();
   }
@@ -186,11 +195,14 @@ export class HostNetwork implements Network {
     await this.tables.remove();
   }
 
-  /** Resolves when the pool is full (or cannot be filled). */
-  settled = (): Promise<void> => this.pool.settled();
+  /** Resolves when what an earlier daemon left is gone, and the pool is full (or cannot be filled). */
+  async settled(): Promise<void> {
+    await Promise.all([this.sweep.settled(), this.pool.settled()]);
+  }
 
   private async bring(owner: Owner, net: SandboxNet): Promise<void> {
     const index = owner.subnetIndex;
+    this.sweep.forget(net.slot);
     const build = async () => {
       if (this.pool.isBuilt(net.slot)) this.pool.used(net.slot);
       else await buildNamespace(this.names, net.slot, this.tapKind);

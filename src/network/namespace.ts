@@ -64,8 +64,15 @@ export async function refreshRules(net: SandboxNet): Promise<void> {
 /** How often a removal is tried, 50 ms apart: a helper of a killed daemon may still be at work on the same namespace. */
 const REMOVALS = 40;
 
+/** So many are removed by one program: it has 30 s, and the kernel takes its time for each. */
+const AT_ONCE = 100;
+
 /** Removes namespace and veth of each slot, there or not. Throws if one is still there after 2 s. */
 export async function removeNamespace(names: Names, ...slots: number[]): Promise<void> {
+  for (let at = 0; at < slots.length; at += AT_ONCE) await removeSome(names, slots.slice(at, at + AT_ONCE));
+}
+
+async function removeSome(names: Names, slots: number[]): Promise<void> {
   let left = slots;
   for (let attempt = 0; left.length > 0; attempt++) {
     if (attempt === REMOVALS)

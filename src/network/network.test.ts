@@ -1,6 +1,7 @@
 /** What sandboxes reach, and the life of their networks: namespaces, bridges and rules of this kernel. Needs root. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { HostNetwork } from "./create.ts";
+import { Names } from "./names.ts";
 import type { Owner, SandboxNet } from "./network.ts";
 import { run } from "./run.ts";
 import { Lab } from "./test-lab.ts";
@@ -186,6 +187,7 @@ describe.skipIf(!isRoot)("life of networks", () => {
       expect(await echoed).toBe("echo");
       connection.end();
       expect(await lab.lookup(guest, "resolve4", "cold")).toBe(cold.address);
+      await after.settled();
       const left = await lab.leftovers();
       expect(left).toContain(live.netns);
       expect(left).not.toContain(stray.netns);
@@ -216,6 +218,7 @@ describe.skipIf(!isRoot)("life of networks", () => {
         await child.exited;
         const network = lab.network();
         await network.start([]);
+        await network.settled();
         expect((await lab.leftovers()).filter((name) => !name.includes("table"))).toEqual([]);
         const net = network.plan(lab.alice);
         await network.attach(lab.alice, net);
@@ -224,6 +227,47 @@ describe.skipIf(!isRoot)("life of networks", () => {
       }
       await lab.network().purge();
       expect(await lab.leftovers()).toEqual([]);
+    },
+    TIMEOUT,
+  );
+
+  test(
+    "a start does not wait until what a crash left is gone, and thousands of rows cost it nothing",
+    async () => {
+      const before = lab.network();
+      await before.start([]);
+      const old = Array.from({ length: 24 }, () => before.plan(lab.alice));
+      await Promise.all(old.map((net) => before.attach(lab.alice, net)));
+      await before.stop();
+      const after = lab.network();
+      const names = new Names(lab.prefix, lab.base);
+      const cold = old
+        .slice(0, 12)
+        .map((net) => ({ owner: lab.alice, net, name: `c${net.slot}`, live: false }));
+      const rows = Array.from({ length: 3800 }, (_, i) => {
+        const owner = { userId: String(i), subnetIndex: 10 + Math.floor(i / 200) };
+        return { owner, net: names.net(owner, 101 + i, 2 + (i % 200)), name: `r${i}`, live: false };
+      });
+      const cpu = process.cpuUsage();
+      await after.start([...cold, ...rows]);
+      const used = process.cpuUsage(cpu);
+      expect((used.user + used.system) / 1000).toBeLessThan(500);
+      const held = old.at(-1) as SandboxNet;
+      expect(await lab.leftovers()).toContain(held.netns);
+      // Nobody gets what is being cleared, and who has a right to it does not wait for the rest.
+      expect(after.plan(lab.bob).slot).toBe(25);
+      const [first] = cold as [(typeof cold)[0]];
+      await after.attach(lab.alice, first.net);
+      await lab.say(await lab.guest(first.net), 80, "again");
+      await after.settled();
+      expect(await lab.hear(null, first.net.address, 80)).toStartWith("again ");
+      const spaces = (await lab.leftovers()).filter(
+        (name) => /^[a-z]+\d+$/.test(name) && !/b\d+$/.test(name),
+      );
+      expect(spaces).toContain(first.net.netns);
+      expect(spaces.filter((name) => old.slice(1).some((net) => net.netns === name))).toEqual([]);
+      expect(after.plan(lab.bob).slot).toBe(13);
+      await after.purge();
     },
     TIMEOUT,
   );

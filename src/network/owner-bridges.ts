@@ -55,6 +55,14 @@ export class OwnerBridges {
     });
   }
 
+  /** Removes those of `indexes` that nobody needs, in the background: an earlier daemon left them. */
+  async sweep(indexes: number[]): Promise<void> {
+    for (const index of indexes)
+      await this.turn.with(index, async () => {
+        if (!this.owners.has(index)) await this.remove(index);
+      });
+  }
+
   /** Removes the bridges of `indexes`, there or not. */
   async remove(...indexes: number[]): Promise<void> {
     if (indexes.length === 0) return;

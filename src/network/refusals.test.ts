@@ -3,12 +3,12 @@
  * two layers refuse, each does it alone. The rules are those of this kernel; needs root.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, readFileSync } from "node:fs";
 import type { HostNetwork } from "./create.ts";
 import { BRIDGE_MAC, macOf } from "./names.ts";
 import { GUEST, type SandboxNet } from "./network.ts";
 import { run } from "./run.ts";
-import { Lab, type Layer } from "./test-lab.ts";
+import { Lab } from "./test-lab.ts";
+import { bridged, type Layer, refused, sysctl } from "./test-lab-refusal.ts";
 
 const TIMEOUT = 120_000;
 const PORT = 39_871;
@@ -46,42 +46,7 @@ describe.skipIf(process.getuid?.() !== 0)("two owners, three sandboxes", () => {
   const { without } = lab;
   const hear = (from: string | null, host: string, port: number) => lab.hear(from, host, port, 700);
   const ping = async (from: string, args: string) => ((await lab.ping(from, args)) ? "pong" : "silence");
-  /** A sysctl of a namespace, as something that refuses. */
-  const sysctl =
-    (netns: string, path: string, open: string): Layer =>
-    async () => {
-      const file = `/proc/sys/${path}`;
-      const before = await lab.shell(netns, `cat ${file}; echo ${open} > ${file}`);
-      return () => lab.shell(netns, `echo ${before.trim()} > ${file}`);
-    };
-
-  /** The host's IP rules, which bridged packets pass as well where br_netfilter is loaded. */
-  const bridged = (chain: string): Layer[] => {
-    const file = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-    return existsSync(file) && readFileSync(file, "utf8").trim() === "1"
-      ? [without(null, "inet", chain)]
-      : [];
-  };
-
-  /** `what` is silence as long as one of `layers` is there, and begins with `through` when none is. */
-  async function refused(what: () => Promise<string>, through: string, ...layers: Layer[]): Promise<void> {
-    const probe = async (away: Layer[], expected: string) => {
-      const back: (() => Promise<unknown>)[] = [];
-      for (const layer of away) back.push(await layer());
-      const heard = await what();
-      for (const put of back) await put();
-      expect(heard).toStartWith(expected);
-    };
-    await probe([], "silence");
-    if (layers.length > 1)
-      for (const one of layers)
-        await probe(
-          layers.filter((l) => l !== one),
-          "silence",
-        );
-    await probe(layers, through);
-    await probe([], "silence");
-  }
+  const onBridge = (chain: string) => bridged(lab.prefix, chain);
 
   test(
     "the agent of a sibling: directly, and by way of the gateway",
@@ -92,7 +57,7 @@ describe.skipIf(process.getuid?.() !== 0)("two owners, three sandboxes", () => {
         "agent-a2",
         without(null, "bridge", "forward"),
         without(net("a2").netns, "inet", "forward"),
-        ...bridged("siblings"),
+        ...onBridge("siblings"),
       );
       // The gateway's MAC is the one that may, so here the host alone refuses.
       const route = `${net("a2").address}/32 via ${net("a1").gateway}`;
@@ -246,7 +211,7 @@ describe.skipIf(process.getuid?.() !== 0)("two owners, three sandboxes", () => {
       await stops(
         () => send("frame6", "eth0", theirs, mine, "fd00:78::1", "fd00:78::2"),
         "ip6 58 fd00:78::1 >",
-        ...bridged("from_sandbox"),
+        ...onBridge("from_sandbox"),
       );
     },
     TIMEOUT,
@@ -280,7 +245,7 @@ describe.skipIf(process.getuid?.() !== 0)("two owners, three sandboxes", () => {
         without(far, "inet", "input"),
         without(far, "inet", "output"),
         without(null, "bridge", "from_port"),
-        ...bridged("from_sandbox"),
+        ...onBridge("from_sandbox"),
       );
     },
     TIMEOUT,

@@ -20,6 +20,11 @@ export class Slots {
     return null;
   }
 
+  /** Nobody gets `slot` until it is freed. */
+  hold(slot: number): void {
+    this.taken.add(slot);
+  }
+
   freeSlot(slot: number): void {
     this.taken.delete(slot);
   }

@@ -5,25 +5,20 @@ import { buildPacket } from "../../test/packet/build.ts";
 import { HostNetwork, type NetworkOptions } from "./create.ts";
 import { GUEST, type Owner, type SandboxNet } from "./network.ts";
 import { ip, ipForce, run } from "./run.ts";
-
-/** Something that refuses, and can be taken away: returns what puts it back. */
-export type Layer = () => Promise<() => Promise<unknown>>;
+import { Outside } from "./test-lab-outside.ts";
+import { enter, type Layer, sniff, without } from "./test-lab-refusal.ts";
 
 export class Lab {
   /** Everything follows from the base, which no other test process on this machine has. */
   private readonly claim = claimBase();
   readonly prefix = this.claim.prefix;
   readonly base = this.claim.base;
-  /** Host and far end of the link to the internet: public addresses, as far as the rules know. */
-  private readonly link = `${this.base < 128 ? "198.51.100" : "203.0.113"}`;
-  readonly hostOut = `${this.link}.${(this.base % 128) * 2}`;
-  readonly internet = `${this.link}.${(this.base % 128) * 2 + 1}`;
-  /** A private address behind the same link. */
-  readonly lan = `172.31.${this.base}.77`;
-  /** Metadata services there, to which the host would forward what comes from alice's bridge. */
-  readonly metadata = ["169.254.169.254", "168.63.129.16"];
-  private readonly routes = 20_000 + this.base;
-  readonly outside = `${this.prefix}-out`;
+  private readonly world = new Outside(this.prefix, this.base, [`${this.prefix}b1`]);
+  readonly hostOut = this.world.hostOut;
+  readonly internet = this.world.internet;
+  readonly lan = this.world.lan;
+  readonly metadata = this.world.metadata;
+  readonly outside = this.world.netns;
   readonly networks: HostNetwork[] = [];
   private readonly tool = buildPacket();
   private readonly children: Bun.Subprocess[] = [];
@@ -45,24 +40,7 @@ export class Lab {
     return network;
   }
 
-  /** A namespace that the host reaches by a public and a private address. It has no route back to any sandbox. */
-  async buildInternet(): Promise<void> {
-    await ip([
-      `netns add ${this.outside}`,
-      `link add ${this.prefix}-o type veth peer name wan netns ${this.outside}`,
-      `address add ${this.hostOut}/31 dev ${this.prefix}-o`,
-      `link set ${this.prefix}-o up`,
-      `route add ${this.lan}/32 via ${this.internet} onlink dev ${this.prefix}-o`,
-      // The host has routes of its own to these, which are not ours to change.
-      `route add default via ${this.internet} dev ${this.prefix}-o table ${this.routes}`,
-      ...this.metadata.map((address) => `rule add to ${address} iif ${this.prefix}b1 lookup ${this.routes}`),
-    ]);
-    await this.shell(
-      this.outside,
-      `ip link set lo up; ip link set wan up; ip address add ${this.internet}/31 dev wan
-       for address in ${this.lan} ${this.metadata.join(" ")}; do ip address add $address/32 dev lo; done`,
-    );
-  }
+  buildInternet = (): Promise<void> => this.world.build();
 
   /** A stand-in guest behind the sandbox's tap. Returns its namespace. */
   async guest(net: SandboxNet): Promise<string> {
@@ -127,31 +105,11 @@ export class Lab {
   packet = async (netns: string | null, ...args: string[]): Promise<string> =>
     (await run([...enter(netns), this.tool, ...args])).trimEnd();
 
-  /** What comes in at `iface` while `during` runs, and shortly after: a line for each kind of packet. */
-  async sniff(netns: string, iface: string, during: () => Promise<unknown>): Promise<string> {
-    const child = Bun.spawn([...enter(netns), this.tool, "sniff", iface, "900"], { stdout: "pipe" });
-    let heard = "";
-    for await (const chunk of child.stdout) {
-      // Its first word is that it listens.
-      if (heard === "") await during();
-      heard += new TextDecoder().decode(chunk);
-    }
-    return heard;
-  }
+  sniff = (netns: string, iface: string, during: () => Promise<unknown>): Promise<string> =>
+    sniff(netns, iface, during);
 
-  /**
-   * A chain of the host's tables (`netns` null) or of a namespace's, as something that refuses: without it means that its
-   * first rule accepts.
-   */
-  without =
-    (netns: string | null, family: "inet" | "bridge" | "arp", chain: string): Layer =>
-    async () => {
-      const table = `${family} ${netns === null ? `bhatti_${this.prefix}` : "bhatti"}`;
-      const nft = (...args: string[]) => run([...enter(netns), "nft", ...args]);
-      const echoed = await nft("-e", "-a", `insert rule ${table} ${chain} accept`);
-      const handle = /handle (\d+)/.exec(echoed)?.[1];
-      return () => nft(`delete rule ${table} ${chain} handle ${handle}`);
-    };
+  without = (netns: string | null, family: "inet" | "bridge", chain: string): Layer =>
+    without(this.prefix, netns, family, chain);
 
   /** DNS through the guest's resolver address (or `server`). */
   lookup = (netns: string, method: string, name: string, server: string = GUEST.gateway): Promise<string> =>
@@ -183,18 +141,11 @@ export class Lab {
   async dispose(): Promise<void> {
     for (const child of this.children) child.kill("SIGKILL");
     for (const network of this.networks) await network.stop().catch(() => {});
-    await ipForce([
-      ...this.guests.map((name) => `netns delete ${name}`),
-      `link delete ${this.prefix}-o`,
-      `netns delete ${this.outside}`,
-      ...this.metadata.map(
-        (address) => `rule delete to ${address} iif ${this.prefix}b1 lookup ${this.routes}`,
-      ),
-    ]);
+    await ipForce(this.guests.map((name) => `netns delete ${name}`));
+    await this.world.remove();
     await this.networks[0]?.purge();
     this.claim.release();
   }
 }
 
 const PRELUDE = "const print = (line) => require('node:fs').writeSync(1, line + '\\n');\n";
-const enter = (netns: string | null) => (netns ? ["nsenter", `--net=/run/netns/${netns}`] : []);
