@@ -201,6 +201,11 @@ test("commands of v1 that are not there yet are known, with what to do instead",
     expect(done.stderr).toMatch(/^error: "bhatti \w+" is of bhatti v1: this version has no .*\nhint: {2}\S/);
   }
   expect((await bhatti(["--help"])).stdout).not.toContain("v1");
+  const option = await bhatti(["create", "x", "--volume", "a:/b"]);
+  expect([option.code, option.stderr]).toEqual([
+    1,
+    "error: --volume is of bhatti v1: this version has no volumes\nhint:  leave it out\n",
+  ]);
 }, 30_000);
 
 test("the server's remedy is told, none is made up: a missing file does not speak of bhatti list", async () => {

@@ -19,7 +19,7 @@ import { Semaphore } from "../lib/semaphore.ts";
 import { HostNetwork } from "../network/create.ts";
 import { GUEST } from "../network/network.ts";
 import { isProxied } from "../ports/routes.ts";
-import { MemoryBudget } from "../sandboxes/memory.ts";
+import { MemoryBudget, roomFor } from "../sandboxes/memory.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
 import { hostKey } from "../snapshots/host-key.ts";
@@ -72,9 +72,11 @@ export async function build(config: Config, log: Logger) {
   });
   const connectGuest = (host: string, token: string) =>
     createGuestClient({ host, port: GUEST.agentPort, token });
-  const templateDeps = { engine, kernels, network, storage, config, log, connectGuest };
-  const templates = new Templates(templateDeps, new TemplateBuilder(templateDeps));
   const memory = new MemoryBudget(config.memoryBudgetMb);
+  const wakes = new Semaphore(config.maxConcurrentWakes);
+  const room = (memoryMb: number) => roomFor(wakes, memory, memoryMb);
+  const templateDeps = { engine, kernels, network, storage, config, log, connectGuest, room };
+  const templates = new Templates(templateDeps, new TemplateBuilder(templateDeps));
   // Waiting VMs are a luxury: at most half of the budget is in use when one more is prepared.
   const pool = new VmPool(
     templateDeps,
@@ -97,7 +99,7 @@ export async function build(config: Config, log: Logger) {
     events,
     metrics,
     memory,
-    wakes: new Semaphore(config.maxConcurrentWakes),
+    wakes,
     log,
     config,
     bootId: process.env.BHATTI_TEST_BOOT_ID ?? readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
@@ -143,6 +145,7 @@ export async function build(config: Config, log: Logger) {
       sandboxes,
       snapshots,
       countSandboxes: (userId) => sandboxes.deps.rows.count(userId),
+      countSnapshots: (userId) => snapshots.rows.count(userId).count,
       events: {
         events,
         metrics,

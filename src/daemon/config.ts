@@ -12,6 +12,8 @@ export interface Config {
   coldAfterS: number;
   /** Memory that hot and warm sandboxes may hold together, MiB; 0 = total memory minus 1 GiB. */
   memoryBudgetMb: number;
+  /** Largest disk that a sandbox may ask for, MiB. */
+  maxDiskMb: number;
   /** Concurrent restores and boots. */
   maxConcurrentWakes: number;
   /** Namespaces kept ready. */
@@ -43,6 +45,7 @@ export const DEFAULTS: Config = {
   warmAfterS: 30,
   coldAfterS: 1800,
   memoryBudgetMb: 0,
+  maxDiskMb: 65_536,
   maxConcurrentWakes: 8,
   networkPool: 8,
   vmPool: 2,

@@ -46,6 +46,7 @@ const deps = {
   events: { events: { list: (filter: unknown) => note("events", filter, []) }, sandboxId: () => undefined },
   status: {},
   countSandboxes: () => 0,
+  countSnapshots: () => 0,
 } as unknown as RouteDeps;
 
 const app = createApp<User>({

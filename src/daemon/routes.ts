@@ -10,16 +10,15 @@ import type { Sandboxes } from "../sandboxes/service.ts";
 import { snapshotRoutes } from "../snapshots/routes.ts";
 import type { Snapshots } from "../snapshots/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
-import { userRoutes } from "../users/routes.ts";
+import { type UserRouteDeps, userRoutes } from "../users/routes.ts";
 import { notYetRoutes } from "./not-yet.ts";
 import { type StatusDeps, statusRoutes } from "./status-routes.ts";
 
-export interface RouteDeps {
+export interface RouteDeps extends UserRouteDeps {
   sandboxes: Sandboxes;
   snapshots: Snapshots;
   events: EventRouteDeps;
   status: StatusDeps;
-  countSandboxes(userId: string): number;
 }
 
 export const routes = (deps: RouteDeps): Hono<AppEnv>[] => [

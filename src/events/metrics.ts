@@ -98,23 +98,24 @@ export class Metrics {
     return { requests: this.requestCount, errors: this.errorCount };
   }
 
-  /** Gauges that are read when somebody asks, not kept up to date. */
+  /** Gauges that are read when somebody asks, not kept up to date: `figures` is called once a scrape. */
   watch(figures: () => Figures): void {
-    const gauge = (name: string, help: string, read: () => number) =>
-      new Gauge({
-        name,
-        help,
-        registers: [this.registry],
-        collect() {
-          this.set(read());
-        },
-      });
-    for (const [name, help, key] of GAUGES) gauge(name, help, () => figures()[key]);
-    gauge("process_resident_memory_bytes", "Memory of the daemon", () => process.memoryUsage().rss);
-    gauge(
-      "process_cpu_seconds_total",
-      "CPU time of the daemon",
-      () => (process.cpuUsage().user + process.cpuUsage().system) / 1e6,
+    const gauge = (name: string, help: string, collect?: () => void) =>
+      new Gauge({ name, help, registers: [this.registry], ...(collect ? { collect } : {}) });
+    const watched: [Gauge, keyof Figures][] = [];
+    // A scrape asks the metrics in the order of their making: the first reads for all.
+    const read = () => {
+      const now = figures();
+      for (const [metric, key] of watched) metric.set(now[key]);
+    };
+    for (const [name, help, key] of GAUGES)
+      watched.push([gauge(name, help, watched.length === 0 ? read : undefined), key]);
+    const memory = gauge("process_resident_memory_bytes", "Memory of the daemon", () =>
+      memory.set(process.memoryUsage().rss),
     );
+    const cpu = gauge("process_cpu_seconds_total", "CPU time of the daemon", () => {
+      const { user, system } = process.cpuUsage();
+      cpu.set((user + system) / 1e6);
+    });
   }
 }

@@ -21,5 +21,6 @@ test("places are given in order, given back once, and one who leaves the queue t
   expect(order).toEqual(["second"]);
   release();
   await third;
+  expect(places.tryAcquire()).toBeNull();
   expect(places.acquire(AbortSignal.abort(new Error("late")))).rejects.toThrow("late");
 });

@@ -12,6 +12,10 @@ export class Semaphore {
     signal?.throwIfAborted();
     if (this.free > 0) this.free--;
     else await this.turn(signal);
+    return this.once();
+  }
+
+  private once(): () => void {
     let held = true;
     return () => {
       if (!held) return;
@@ -20,6 +24,13 @@ export class Semaphore {
       if (next) next();
       else this.free++;
     };
+  }
+
+  /** A place if one is free now, else null. */
+  tryAcquire(): (() => void) | null {
+    if (this.free === 0) return null;
+    this.free--;
+    return this.once();
   }
 
   /** Runs `work` with one place held. */

@@ -1,5 +1,6 @@
 /** Ports and the authenticated reverse proxy. */
 import { type Context, Hono } from "hono";
+import { named } from "../guest/errors.ts";
 import { reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
 import { AppError, badRequest } from "../lib/errors.ts";
@@ -23,6 +24,8 @@ export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
         c,
         ports.map(({ port }) => ({ container_port: port, proxy_url: `/sandboxes/${ref}/proxy/${port}/` })),
       );
+    } catch (error) {
+      throw named(error, { sandbox: ref });
     } finally {
       lease.release();
     }

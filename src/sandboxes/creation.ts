@@ -1,7 +1,7 @@
 /** How a sandbox comes into being: found by its name, cloned from a template, a snapshot or a fork, or booted. */
 import { EngineError } from "../engine/engine.ts";
 import type { Image } from "../images/image.ts";
-import { AppError } from "../lib/errors.ts";
+import { AppError, badRequest } from "../lib/errors.ts";
 import type { TemplateShape } from "../templates/builder.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
@@ -78,6 +78,12 @@ export class Creation {
         {
           remedy: `leave it out, or ask for at least ${image.sizeMb}`,
         },
+      );
+    }
+    if ((input.disk_size_mb ?? 0) > deps.config.maxDiskMb) {
+      throw badRequest(
+        `disk_size_mb ${input.disk_size_mb} is more than this server gives (${deps.config.maxDiskMb} MB)`,
+        "ask for less, or have the server's operator raise max_disk_mb",
       );
     }
     const shape = shapeOf(image, cpus, memoryMb);

@@ -37,6 +37,8 @@ export interface SandboxConfig {
   /** Seconds; 0 = never. */
   warmAfterS: number;
   coldAfterS: number;
+  /** Largest disk, MiB. */
+  maxDiskMb: number;
   templates: { image: string; cpus: number; memoryMb: number }[];
 }
 

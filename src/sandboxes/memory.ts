@@ -1,6 +1,8 @@
 /** Admission: hot and warm sandboxes together never hold more memory than the host's budget. */
 import { readFileSync } from "node:fs";
 import { AppError } from "../lib/errors.ts";
+import { newId } from "../lib/ids.ts";
+import type { Semaphore } from "../lib/semaphore.ts";
 
 /** What a VMM needs beside the guest's memory, MiB. */
 const OVERHEAD_MB = 48;
@@ -54,6 +56,22 @@ export class MemoryBudget {
   release(id: string): void {
     if (this.held.delete(id)) this.onRelease();
   }
+}
+
+/** A place among the machines that come up and the memory for one that belongs to nobody yet; the answer gives both back. */
+export async function roomFor(wakes: Semaphore, memory: MemoryBudget, memoryMb: number): Promise<() => void> {
+  const leave = await wakes.acquire();
+  const id = `nobody-${newId()}`;
+  try {
+    await memory.reserve(id, memoryMb);
+  } catch (error) {
+    leave();
+    throw error;
+  }
+  return () => {
+    memory.release(id);
+    leave();
+  };
 }
 
 /** MiB, from /proc/meminfo. */

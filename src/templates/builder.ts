@@ -33,6 +33,11 @@ export interface TemplateDeps {
   config: TemplateConfig;
   log: Logger;
   connectGuest(address: string, token: string): Guest;
+  /**
+   * A place among the machines that come up, and so many MiB of the memory budget, while a template is made; the answer
+   * gives both back. Throws memory_full.
+   */
+  room(memoryMb: number): Promise<() => void>;
 }
 
 /** Owner of machines that are being made into templates; its subnet is reserved. */

@@ -5,8 +5,10 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
+import { AppError } from "../lib/errors.ts";
 import { sha256 } from "../lib/hash.ts";
 import { newId } from "../lib/ids.ts";
+import { Semaphore } from "../lib/semaphore.ts";
 import type { TemplateBuilder, TemplateDeps, TemplateShape } from "./builder.ts";
 import type { CloneSource } from "./clone-source.ts";
 
@@ -22,12 +24,17 @@ interface Manifest extends TemplateShape {
 
 /** After a failed build, creates boot for this long before it is tried again, ms. */
 const RETRY_MS = 60_000;
+/** Failures that are remembered: shapes are what users ask for, there is no end to them. */
+const MAX_FAILED = 100;
+/** Builds at a time. A create that finds them busy boots: whoever asks for many shapes holds up nobody. */
+const MAX_BUILDS = 2;
 
 export class Templates {
   private readonly building = new Map<string, Promise<CloneSource | null>>();
   private readonly failedAt = new Map<string, number>();
   private readonly ready = new Map<string, CloneSource>();
   private readonly users = new Map<string, number>();
+  private readonly builds = new Semaphore(MAX_BUILDS);
 
   constructor(
     private readonly deps: TemplateDeps,
@@ -80,19 +87,30 @@ export class Templates {
    * Runs `use` with the template for `shape`, building it first if needed (callers at the same time share one build), or
    * with null when it cannot be built: the caller boots. The template is not collected while it is used.
    */
-  async with<T>(shape: TemplateShape, use: (source: CloneSource | null) => Promise<T>): Promise<T> {
+  async with<T>(
+    shape: TemplateShape,
+    use: (source: CloneSource | null) => Promise<T>,
+    patient = false,
+  ): Promise<T> {
     const key = this.key(shape);
     this.users.set(key, (this.users.get(key) ?? 0) + 1);
     try {
-      return await use(await this.find(key, shape));
+      return await use(await this.find(key, shape, patient));
     } finally {
-      this.users.set(key, this.users.get(key)! - 1);
+      const left = this.users.get(key)! - 1;
+      if (left > 0) this.users.set(key, left);
+      else this.users.delete(key);
     }
   }
 
-  /** Builds ahead; errors are logged by the build itself. */
+  /** Builds ahead, after others if need be; errors are logged by the build itself. */
   async prepare(shape: TemplateShape): Promise<boolean> {
-    return this.with(shape, async (found) => found !== null);
+    return this.with(shape, async (found) => found !== null, true);
+  }
+
+  /** Entries that are kept by shape, for their bound. */
+  tracked(): number {
+    return this.users.size + this.failedAt.size + this.building.size;
   }
 
   /** Forgets a template that turned out to be unusable; one that was built since then stays. */
@@ -107,7 +125,7 @@ export class Templates {
     return [...this.ready].map(([key, { dir }]) => ({ key, dir }));
   }
 
-  private async find(key: string, shape: TemplateShape): Promise<CloneSource | null> {
+  private async find(key: string, shape: TemplateShape, patient: boolean): Promise<CloneSource | null> {
     if (process.env.BHATTI_TEST_NO_TEMPLATES === "1") return null; // benchmarks of the cold boot
     const found = this.ready.get(key);
     if (found && existsSync(`${found.dir}/manifest.json`)) {
@@ -115,18 +133,30 @@ export class Templates {
       return found;
     }
     if (Date.now() - (this.failedAt.get(key) ?? 0) < RETRY_MS) return null;
-    let build = this.building.get(key);
-    if (!build) {
-      build = this.build(key, shape).finally(() => this.building.delete(key));
-      this.building.set(key, build);
-    }
+    const running = this.building.get(key);
+    if (running) return running;
+    const free = this.builds.tryAcquire();
+    if (!free && !patient) return null;
+    const build = this.inTurn(free, key, shape).finally(() => this.building.delete(key));
+    this.building.set(key, build);
     return build;
+  }
+
+  private async inTurn(free: (() => void) | null, key: string, shape: TemplateShape) {
+    const release = free ?? (await this.builds.acquire());
+    try {
+      return await this.build(key, shape);
+    } finally {
+      release();
+    }
   }
 
   private async build(key: string, shape: TemplateShape): Promise<CloneSource | null> {
     const staging = `${this.root}/.${newId()}.tmp`;
     const began = performance.now();
+    let leave = () => {};
     try {
+      leave = await this.deps.room(shape.memoryMb);
       await mkdir(staging, { recursive: true, mode: 0o700 });
       const stateSha256 = await this.builder.build(shape, staging);
       const { allocatedBytes } = await this.deps.storage.usage(staging);
@@ -150,14 +180,24 @@ export class Templates {
       await this.collect();
       return made;
     } catch (error) {
-      this.failedAt.set(key, Date.now());
+      // Without room now there may be some in a moment; anything else is not tried at every create.
+      const noRoom = error instanceof AppError && ["memory_full", "disk_full"].includes(error.code);
+      if (!noRoom) this.failed(key);
       this.deps.log.error(
         { template: key, image: shape.image, err: error },
         "template build failed; creates boot instead",
       );
       await rm(staging, { recursive: true, force: true });
       return null;
+    } finally {
+      leave();
     }
+  }
+
+  private failed(key: string): void {
+    this.failedAt.delete(key);
+    this.failedAt.set(key, Date.now());
+    if (this.failedAt.size > MAX_FAILED) this.failedAt.delete(this.failedAt.keys().next().value!);
   }
 
   /** Deletes the least recently used templates above the budget, never one in use. */

@@ -4,7 +4,13 @@ import { reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
 import type { AppEnv } from "./app-env.ts";
 
-export function userRoutes(deps: { countSandboxes(userId: string): number }): Hono<AppEnv> {
+export interface UserRouteDeps {
+  countSandboxes(userId: string): number;
+  /** Those that restore took included. */
+  countSnapshots(userId: string): number;
+}
+
+export function userRoutes(deps: UserRouteDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get("/me", (c) => {
     const user = c.get("user");
@@ -16,6 +22,7 @@ export function userRoutes(deps: { countSandboxes(userId: string): number }): Ho
       max_sandboxes: user.maxSandboxes,
       max_cpus_per_sandbox: user.maxCpusPerSandbox,
       max_memory_mb_per_sandbox: user.maxMemoryMbPerSandbox,
+      snapshots: deps.countSnapshots(user.id),
       max_snapshots: user.maxSnapshots,
     });
   });

@@ -266,6 +266,14 @@ describe("errors name their thing and bring their remedy", () => {
     ]);
   });
 
+  test("a disk that is larger than the server gives", async () => {
+    const answer = await api.call("POST", "/sandboxes", { disk_size_mb: 100_000 });
+    expect([answer.status, answer.body.error]).toEqual([
+      400,
+      "disk_size_mb 100000 is more than this server gives (65536 MB)",
+    ]);
+  });
+
   test("a stop tells the commands that it ended", async () => {
     const running = api.call("POST", "/sandboxes/main/exec", { cmd: ["sleep", "100"] });
     await Bun.sleep(500);

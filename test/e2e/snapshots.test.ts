@@ -370,8 +370,11 @@ date +%s%3N`;
     const { Database } = await import("bun:sqlite");
     const db = new Database(`${installation.dataDir}/state.db`, { readonly: true });
     const tokens = (db.query("SELECT token FROM sandboxes").all() as { token: string }[]).map((r) => r.token);
-    const events = JSON.stringify(db.query("SELECT * FROM events").all());
     db.close();
+    const log = new Database(`${installation.dataDir}/events.db`, { readonly: true });
+    const events = JSON.stringify(log.query("SELECT * FROM events").all());
+    log.close();
+    expect(events).toContain("sandbox.created");
     const wanted = [secret, installation.key(), ...tokens.filter(Boolean)];
     expect(wanted.length).toBeGreaterThan(2);
     const places: Record<string, string | Buffer> = {

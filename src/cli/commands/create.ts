@@ -17,6 +17,7 @@ import {
 import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
 import { sayCreated } from "./created.ts";
+import { laterOption } from "./later.ts";
 
 interface Flags {
   name?: string;
@@ -59,6 +60,9 @@ export const command = () =>
     .option("--file <local:guest[:mode]>", "copy a small file in before the start (repeatable)", collect)
     .option("--warm-after <time>", "pause after this much idleness: 30s, 10m, never", seconds("--warm-after"))
     .option("--cold-after <time>", "to disk after this much idleness", seconds("--cold-after"))
+    .addOption(laterOption("--template <id>", "templates of users"))
+    .addOption(laterOption("--volume <name:mount>", "volumes"))
+    .addOption(laterOption("--secret <name>", "stored secrets; --env-file <file> sets variables"))
     .option("--idempotency-key <key>", "the same key within 24 hours means the same sandbox")
     .action(async (name: string | undefined, _flags, self) => {
       const flags = options<Flags>(self);

@@ -1,4 +1,5 @@
 /** Commands of bhatti v1 that this version does not have: known by name, with what to do instead. */
+import { Option } from "commander";
 import { CliError } from "../base/errors.ts";
 
 const LATER: Record<string, [what: string, remedy: string]> = {
@@ -23,3 +24,12 @@ export function later(word: string): never {
     remedy,
   });
 }
+
+/** An option of v1 for something that is not there yet; help does not show it. `what`: what is missing. */
+export const laterOption = (flags: string, what: string): Option =>
+  new Option(flags).hideHelp().argParser(() => {
+    throw new CliError(`${flags.split(" ")[0]} is of bhatti v1: this version has no ${what}`, {
+      code: "not_implemented",
+      remedy: "leave it out",
+    });
+  });
