@@ -273,8 +273,8 @@ test("archives that are hostile in their shape are refused", async () => {
 }, 60_000);
 
 test("a bomb costs the daemon's thread nothing, and ends with its client", async () => {
-  // A gigabyte of stored zeros in some kilobytes, within what the manifest tells.
-  const disk = { size: 2 ** 30, data: 2 ** 30, sha256: "0".repeat(64) };
+  // Half a gigabyte of stored zeros in some kilobytes, within what the manifest tells.
+  const disk = { size: 2 ** 29, data: 2 ** 29, sha256: "0".repeat(64) };
   mkdirSync(`${dir}/dense`, { recursive: true });
   put(`${dir}/dense/disk`, disk.size, {});
   const bomb = await forged(

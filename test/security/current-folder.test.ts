@@ -78,6 +78,8 @@ const COMMANDS = [
 test("nothing in the current folder is obeyed: bunfig.toml, .env, tsconfig.json, package.json, node_modules", async () => {
   for (const args of COMMANDS) expect(await called("bhatti", args)).toMatchObject({ ran: "", keys: [] });
   expect((await called("bhatti", ["list"])).err).toContain("http://127.0.0.1:1");
+  // Not even a request without a key goes where .env says.
+  expect(await called("bhatti", ["version", "--server"])).toMatchObject({ keys: [] });
   // The trap works: without the options of the build its code runs, and the key is sent where .env says.
   expect(await called("twin", [])).toMatchObject({ ran: "env-file\n", keys: ["Bearer twin"] });
 }, 60_000);
