@@ -62,7 +62,6 @@ began=$SECONDS
 trap 'interrupted' INT TERM
 interrupted() {
   trap - INT TERM
-  say "interrupted: ending what runs"
   end_all
   wait
   exit 130
@@ -96,8 +95,8 @@ jobs=${BHATTI_TEST_JOBS:-$(($(nproc) > 1 ? 2 : 1))}
 mapfile -t beside < <(vm_jobs 900 e2e security)
 mapfile -t alone < <(vm_jobs 3000 lab)
 if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]})) -gt 0 ] || wants breaks; then
-  # Kernel and image are kept for the next run when somebody works on the suites.
-  [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || trap 'bun test/e2e/clean.ts' EXIT
+  # Also after an interruption. Kernel and image are kept for the next run when somebody works on the suites.
+  trap 'bun test/e2e/leftovers.ts; [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || bun test/e2e/clean.ts' EXIT
   run_check test-base 900 bun test/e2e/prepare.ts
   run_jobs "$jobs" "${beside[@]}"
   run_jobs 1 "${alone[@]}"
