@@ -96,14 +96,15 @@ mapfile -t beside < <(vm_jobs 900 e2e security)
 mapfile -t alone < <(vm_jobs 3000 lab)
 if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]})) -gt 0 ] || wants breaks; then
   # Also after an interruption. Kernel and image are kept for the next run when somebody works on the suites.
-  trap 'bun test/e2e/leftovers.ts; [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || bun test/e2e/clean.ts' EXIT
+  trap 'bun test/e2e/leftovers.ts "$BHATTI_TEST_CLAIMS"; [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || bun test/e2e/clean.ts' EXIT
+  export BHATTI_TEST_CLAIMS=$LOGS/results/.claims-$$
   run_check test-base 900 bun test/e2e/prepare.ts
   run_jobs "$jobs" "${beside[@]}"
   run_jobs 1 "${alone[@]}"
   if wants breaks || [ ${#breaks[@]} -gt 0 ]; then
     run_lines breaks 5400 '^red ' '^NOT RED' bun test/breaks/run.ts "${breaks[@]}"
   fi
-  run_check leftovers 120 bun test/e2e/leftovers.ts
+  run_check leftovers 120 bun test/e2e/leftovers.ts "$BHATTI_TEST_CLAIMS"
 fi
 if wants bench; then run_check bench 3600 bun bench/run.ts; fi
 if wants fresh; then

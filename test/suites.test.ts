@@ -1,6 +1,15 @@
 /** What test.sh counts: a suite that did not end well is never a good one. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 
 const ROOT = `${import.meta.dir}/..`;
 let dir: string;
@@ -112,4 +121,35 @@ test("ending all of them ends what they run, and counts as a failure", async () 
   });
   expect(results).toEqual(["x 0 1 0 interrupted"]);
   expect(ms).toBeLessThan(20_000);
+}, 30_000);
+
+test("what a run left is found and removed; what another left is not touched", async () => {
+  const record = `${dir}/claims`;
+  const leave = `
+    import { claimBase } from "${ROOT}/test/e2e/claim.ts";
+    const { prefix } = claimBase();
+    Bun.spawnSync(["ip", "netns", "add", prefix + "7"]);
+    const child = Bun.spawn(["sleep", "300"], { detached: true, stdio: ["ignore", "ignore", "ignore"] });
+    child.unref();
+    console.log(prefix + "7 " + child.pid);
+    process.exit(0);`;
+  const script = (args: string[], env: Record<string, string> = {}) =>
+    Bun.spawnSync([process.execPath, ...args], { cwd: ROOT, env: { ...process.env, ...env } });
+  const left = script(["-e", leave], { BHATTI_TEST_CLAIMS: record }).stdout.toString().trim();
+  const [netns, pid] = left.split(" ") as [string, string];
+  // A process that nobody has waited for has no command line any more.
+  const lives = () => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
+  const there = () => [existsSync(`/run/netns/${netns}`), lives()];
+  expect(there()).toEqual([true, true]);
+
+  expect(script(["test/e2e/leftovers.ts", `${record}-of-another`]).exitCode).toBe(0);
+  expect(there()).toEqual([true, true]);
+
+  const found = script(["test/e2e/leftovers.ts", record]);
+  expect(found.exitCode).toBe(1);
+  expect(found.stdout.toString()).toContain(`left over: namespace ${netns}`);
+  expect(found.stdout.toString()).toContain(`left over: process ${pid}`);
+  await Bun.sleep(50);
+  expect(there()).toEqual([false, false]);
+  expect(script(["test/e2e/leftovers.ts", record]).exitCode).toBe(0);
 }, 30_000);

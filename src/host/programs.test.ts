@@ -68,7 +68,7 @@ done`,
     chmodSync(`${bin}/apt-get`, 0o755);
     for (const { name } of PROGRAMS)
       if (!["apt-get", "conntrack", "ping"].includes(name))
-        await run(["ln", "-s", Bun.which(name) ?? "/bin/true", `${bin}/${name}`]);
+        await run(["ln", "-sf", Bun.which(name) ?? "/bin/true", `${bin}/${name}`]);
     const script = `set -euo pipefail; LOG=/dev/null; . packaging/lib.sh; PATH=${bin}
       install_programs product; echo; install_programs product test; install_programs product test`;
     await run(["bash", "-c", script], { cwd: ROOT });

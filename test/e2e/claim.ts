@@ -1,30 +1,55 @@
 /** Claims between test processes of one machine: who may use which network base, and who prepares what is shared. */
-import { mkdirSync, readFileSync, rmdirSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmdirSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 
 const DIR = "/run/bhatti-test";
 /** Bases 1…200: subnets, uids and names of one test installation each; see network/names.ts. */
 const BASES = 200;
 
-/** Takes a network base that no living process holds; `release` gives it back. Names start with `prefix`. */
+/** A base that was taken, and by which process. */
+export interface Claim {
+  base: number;
+  prefix: string;
+  pid: number;
+}
+
+/**
+ * Takes a network base that no living process holds; `release` gives it back. Names start with `prefix`. Written down in the
+ * file of BHATTI_TEST_CLAIMS, so that a run can look for what it left (leftovers.ts).
+ */
 export function claimBase(): { base: number; prefix: string; release(): void } {
   mkdirSync(DIR, { recursive: true });
   for (let base = 1; base <= BASES; base++) {
     const file = fileOf(base);
-    if (take(file)) return { base, prefix: prefixOf(base), release: () => unlinkSync(file) };
+    if (!take(file)) continue;
+    const claim: Claim = { base, prefix: prefixOf(base), pid: process.pid };
+    const record = process.env.BHATTI_TEST_CLAIMS;
+    if (record) appendFileSync(record, `${JSON.stringify(claim)}\n`);
+    return { base, prefix: claim.prefix, release: () => unlinkSync(file) };
   }
   throw new Error(`all ${BASES} network bases of ${DIR} are taken`);
 }
 
-/** Bases that no living process holds, taken once or never. */
-export function abandonedBases(): { base: number; prefix: string }[] {
-  const all = Array.from({ length: BASES }, (_, i) => ({ base: i + 1, prefix: prefixOf(i + 1) }));
-  return all.filter(({ base }) => {
-    try {
-      return !alive(Number(readFileSync(fileOf(base), "utf8")));
-    } catch {
-      return true;
-    }
-  });
+/**
+ * Takes the bases of `record` again that nobody has taken since: they were given back, or their taker is dead. What is found
+ * under such a base is of the run that wrote the record, and while the claim is held nobody else builds there.
+ */
+export function claimAgain(record: string): { base: number; prefix: string; release(): void }[] {
+  const claims = existsSync(record) ? readFileSync(record, "utf8").trim().split("\n").filter(Boolean) : [];
+  return claims
+    .map((line) => JSON.parse(line) as Claim)
+    .filter(({ base, pid }) => {
+      const holder = existsSync(fileOf(base)) ? Number(readFileSync(fileOf(base), "utf8")) : pid;
+      return holder === pid && take(fileOf(base));
+    })
+    .map(({ base, prefix }) => ({ base, prefix, release: () => unlinkSync(fileOf(base)) }));
 }
 
 const fileOf = (base: number) => `${DIR}/base-${base}`;
