@@ -1,11 +1,11 @@
 /** `bhatti doctor --security`: what protects this host and its tenants, one line each, and what weakens it. docs/security.md */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname } from "node:path";
 import { home } from "../cli/base/config.ts";
 import type { Config } from "../daemon/config.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { chooseAccel } from "../engine/choose.ts";
 import { createKernels } from "../kernel/kernels.ts";
+import { changedByOthers } from "../lib/root-only.ts";
 import { run } from "../lib/run.ts";
 import { Names } from "../network/names.ts";
 import { openToOthers } from "../storage/permissions.ts";
@@ -59,14 +59,10 @@ export async function securityFindings(host = thisHost()): Promise<Finding[]> {
 }
 
 function onlyRootWrites(path: string, what: string): Verdict {
-  for (let at = path; ; at = dirname(at)) {
-    const { uid, mode } = statSync(at);
-    // A folder with the sticky bit lets others add names, not take away ours.
-    const open = (mode & 0o022) !== 0 && (mode & 0o1000) === 0;
-    if (uid !== 0 || open)
-      return bad(`${what}: ${at} can be changed by others than root`, `chown root: ${at}; chmod go-w ${at}`);
-    if (at === "/") return good(`${path}: only root can change it`);
-  }
+  const at = changedByOthers(path);
+  return at === null
+    ? good(`${path}: only root can change it`)
+    : bad(`${what}: ${at} can be changed by others than root`, `chown root: ${at}; chmod go-w ${at}`);
 }
 
 function privateData(dataDir: string): Verdict {

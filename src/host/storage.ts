@@ -1,6 +1,8 @@
 /** Where the data lives: a directory that can reflink, or a btrfs loopback file mounted there. */
 import { appendFileSync, existsSync, readFileSync, statfsSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
+import { hex } from "../lib/ids.ts";
+import { changedByOthers } from "../lib/root-only.ts";
 import { run } from "../lib/run.ts";
 import { createStorage } from "../storage/create.ts";
 
@@ -31,6 +33,7 @@ export async function prepareStorage(choice: StorageChoice, note: (text: string)
     if (!choice.loopback)
       return note(`${dataDir} has no reflink and --no-loopback was given: copies will be slower`);
     await mkdir(choice.storage, { recursive: true });
+    rootsAlone(choice.storage);
     const fs = statfsSync(choice.storage);
     const freeGiB = Math.floor((fs.bavail * fs.bsize) / 2 ** 30);
     if (freeGiB < 8)
@@ -39,9 +42,8 @@ export async function prepareStorage(choice: StorageChoice, note: (text: string)
       );
     const size = Math.max(7, Math.floor(freeGiB * 0.7));
     note(`creating ${file}: btrfs, ${size} GiB at most (sparse)`);
-    const staging = `${file}.new`;
-    await rm(staging, { force: true });
-    await writeFile(staging, "", { mode: 0o600 });
+    const staging = `${file}.${hex(4)}`;
+    await writeFile(staging, "", { mode: 0o600, flag: "wx" });
     await run(["truncate", "-s", `${size}G`, staging]);
     await run(["mkfs.btrfs", "-q", "-L", "bhatti", staging]);
     await run(["mv", staging, file]);
@@ -63,8 +65,18 @@ export async function mountStorage({
 }): Promise<void> {
   const file = loopFile(storage);
   if (!existsSync(file) || isMounted(dataDir)) return;
+  rootsAlone(file);
   await run(["mount", "-o", "loop,noatime,discard=async", file, dataDir]);
   await run(["chmod", "700", dataDir]);
+}
+
+/** Whoever can change what is mounted decides who is an operator here. @throws Error. */
+export function rootsAlone(path: string): void {
+  const at = changedByOthers(path);
+  if (at !== null)
+    throw new Error(
+      `${path} is not safe for data: ${at} can be changed by others than root (choose another place with --storage DIR)`,
+    );
 }
 
 /** Unmounts and deletes everything. */
