@@ -125,21 +125,23 @@ test("ending all of them ends what they run, and counts as a failure", async () 
 
 test("what a run left is found and removed; what another left is not touched", async () => {
   const record = `${dir}/claims`;
-  const leave = `
-    import { claimBase } from "${ROOT}/test/e2e/claim.ts";
-    const { prefix } = claimBase();
-    Bun.spawnSync(["ip", "netns", "add", prefix + "7"]);
-    const child = Bun.spawn(["sleep", "300"], { detached: true, stdio: ["ignore", "ignore", "ignore"] });
-    child.unref();
-    console.log(prefix + "7 " + child.pid);
-    process.exit(0);`;
   const script = (args: string[], env: Record<string, string> = {}) =>
     Bun.spawnSync([process.execPath, ...args], { cwd: ROOT, env: { ...process.env, ...env } });
-  const left = script(["-e", leave], { BHATTI_TEST_CLAIMS: record }).stdout.toString().trim();
-  const [netns, pid] = left.split(" ") as [string, string];
+  const claim = `import { claimBase } from "${ROOT}/test/e2e/claim.ts"; claimBase().release();`;
+  expect(script(["-e", claim], { BHATTI_TEST_CLAIMS: record }).exitCode).toBe(0);
+  const line = JSON.parse(readFileSync(record, "utf8"));
+  // A base and a prefix that no claim on this machine gets while this test runs.
+  writeFileSync(record, JSON.stringify({ ...line, base: 240, prefix: "tzq" }));
+  const leave = `
+    Bun.spawnSync(["ip", "netns", "add", "tzq7"]);
+    const child = Bun.spawn(["sleep", "300"], { detached: true, stdio: ["ignore", "ignore", "ignore"] });
+    child.unref();
+    console.log(child.pid);
+    process.exit(0);`;
+  const pid = script(["-e", leave], { BHATTI_TEST_CLAIMS: record }).stdout.toString().trim();
   // A process that nobody has waited for has no command line any more.
   const lives = () => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
-  const there = () => [existsSync(`/run/netns/${netns}`), lives()];
+  const there = () => [existsSync("/run/netns/tzq7"), lives()];
   expect(there()).toEqual([true, true]);
 
   expect(script(["test/e2e/leftovers.ts", `${record}-of-another`]).exitCode).toBe(0);
@@ -147,7 +149,7 @@ test("what a run left is found and removed; what another left is not touched", a
 
   const found = script(["test/e2e/leftovers.ts", record]);
   expect(found.exitCode).toBe(1);
-  expect(found.stdout.toString()).toContain(`left over: namespace ${netns}`);
+  expect(found.stdout.toString()).toContain("left over: namespace tzq7");
   expect(found.stdout.toString()).toContain(`left over: process ${pid}`);
   await Bun.sleep(50);
   expect(there()).toEqual([false, false]);
