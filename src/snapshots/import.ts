@@ -38,6 +38,8 @@ export interface ImportOptions {
   trustState: boolean;
   fingerprint: string;
   user: User;
+  /** As for a create. */
+  maxDiskMb: number;
   lohar: string;
   key: Buffer;
   storage: Pick<Storage, "reserve">;
@@ -46,8 +48,6 @@ export interface ImportOptions {
 
 /** A device state is about 100 KB, bytes. */
 const MAX_STATE = 64 << 20;
-/** Largest disk of a snapshot that does not name its size, MiB. */
-const DEFAULT_DISK_MB = 65_536;
 /** Slower than this is an upload that holds disk space for ever: bytes a second, and ms for the start. */
 const SLOWEST = 1 << 20;
 const PATIENCE_MS = 600_000;
@@ -129,12 +129,17 @@ export async function importSnapshot(
 function judge(
   manifest: Manifest,
   ours: boolean,
-  { user, cold, trustState, fingerprint }: ImportOptions,
+  { user, cold, trustState, fingerprint, maxDiskMb }: ImportOptions,
 ): { kind: "memory" | "disk"; notice?: string } {
   const { disk, mem, state } = manifest.files;
   if (manifest.memory_mb > user.maxMemoryMbPerSandbox)
     throw badRequest(`max ${user.maxMemoryMbPerSandbox} MB memory per sandbox`);
-  if (disk.size > (manifest.disk_size_mb || DEFAULT_DISK_MB) * 1048576)
+  if (disk.size > maxDiskMb * 1048576)
+    throw badRequest(
+      `its disk of ${Math.ceil(disk.size / 1048576)} MB is more than this server gives (${maxDiskMb} MB)`,
+      "have the server's operator raise max_disk_mb",
+    );
+  if (manifest.disk_size_mb > 0 && disk.size > manifest.disk_size_mb * 1048576)
     throw badRequest("the export is damaged: its disk is larger than it says");
   if (manifest.kind === "disk" || cold) return { kind: "disk" };
   if (!ours && !trustState)

@@ -35,7 +35,7 @@ export interface SnapshotDeps {
   lohar: string;
   /** See host-key.ts. */
   hostKey: Buffer;
-  config: { dataDir: string; warmAfterS: number; coldAfterS: number };
+  config: { dataDir: string; warmAfterS: number; coldAfterS: number; maxDiskMb: number };
 }
 
 export class SnapshotService implements Snapshots {
@@ -235,6 +235,7 @@ export class SnapshotService implements Snapshots {
         dir,
         fingerprint: deps.engine.fingerprint(),
         user,
+        maxDiskMb: deps.config.maxDiskMb,
         lohar: deps.lohar,
         key: deps.hostKey,
         storage: deps.storage,

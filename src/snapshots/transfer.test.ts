@@ -88,6 +88,7 @@ async function imported(body: Blob | ReadableStream<Uint8Array>, change: Record<
       trustState: false,
       fingerprint: "here",
       user,
+      maxDiskMb: 16_384,
       lohar,
       key,
       signal: never,
@@ -231,8 +232,10 @@ test("manifests are judged before anything is unpacked", async () => {
   const files = await digests(lohar, source, ["disk", "mem", "state"]);
   const cases: [Record<string, unknown>, string][] = [
     [{ memory_mb: 4096 }, "max 1024 MB memory"],
-    [{ files: { ...files, disk: huge } }, "larger than it says"],
-    [{ files: { ...files, disk: huge }, disk_size_mb: 2 ** 24 }, "disk full"],
+    [{ files: { ...files, disk: huge }, disk_size_mb: 2 ** 24 }, "more than this server gives (16384 MB)"],
+    [{ files: { ...files, disk: { ...huge, size: 15 * 2 ** 30 } } }, "not valid"],
+    [{ files: { ...files, disk: { ...huge, size: 15 * 2 ** 30, data: 2 ** 30 } } }, "larger than it says"],
+    [{ files: { ...files, disk: { ...files.disk, data: 2 ** 33 } } }, "disk full"],
     [{ files: { ...files, mem: { ...files.mem, size: 1 } } }, "size of mem"],
     [{ files: { ...files, state: { ...files.state, size: 2 ** 30 } } }, "device state is too large"],
     [{ cpus: 64 }, "max 4 CPUs"],
