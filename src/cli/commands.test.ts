@@ -411,3 +411,44 @@ test("completion: commands, sub-commands, flags, names from the server and its c
     expect((await bhatti(["completion", shell])).stdout).toContain("__complete");
   expect((await bhatti(["completion", "tcsh"])).code).toBe(2);
 }, 60_000);
+
+test("restart, console and the policy for a sandbox that does not answer", async () => {
+  using home = new Home();
+  const sick = sandbox("dev", {
+    unresponsive: {
+      since: new Date().toISOString(),
+      why: "its agent does not answer",
+      remedy: "bhatti restart dev",
+    },
+    last_end: { reason: "panic", why: "its kernel panicked: x", at: new Date().toISOString() },
+    on_unresponsive: "restart",
+    init: { status: "exited", exit_code: 4, log: "/var/log/bhatti-init.log" },
+  });
+  await using daemon = new FakeDaemon(({ path }) => {
+    if (path.endsWith("/console")) return new Response("a\tb\r\n\x1b[2Jred\r\n");
+    return json(path === "/sandboxes" ? [sick] : sick);
+  });
+  const run = (...args: string[]) => bhatti(args, { url: daemon.url, home });
+  expect(await run("restart", "dev", "--force")).toMatchObject({
+    code: 0,
+    stdout: "sandbox/dev restarted\n",
+  });
+  expect(daemon.last()).toMatchObject({
+    method: "POST",
+    path: "/sandboxes/dev/restart",
+    body: '{"force":true}',
+  });
+  expect((await run("console", "dev", "--previous")).stdout).toBe("a\tb\n\\x1b[2Jred\n");
+  expect(daemon.last().query.get("previous")).toBe("true");
+  expect(JSON.parse((await run("console", "dev", "--json")).stdout).console).toContain("\x1b[2J");
+  await run("edit", "dev", "--on-unresponsive", "restart");
+  expect(JSON.parse(daemon.last().body)).toEqual({ on_unresponsive: "restart" });
+  expect((await run("edit", "dev", "--on-unresponsive", "pray")).code).toBe(2);
+  expect((await run("list")).stdout).toMatch(/^dev +unresponsive/m);
+  const shown = (await run("inspect", "dev")).stdout;
+  expect(shown).toMatch(/Unresponsive: +its agent does not answer, since /);
+  expect(shown).toMatch(/Remedy: +bhatti restart dev/);
+  expect(shown).toMatch(/Last end: +panic: its kernel panicked: x/);
+  expect(shown).toMatch(/Init: +exit 4, output in .var.log.bhatti-init.log/);
+  expect(shown).toMatch(/If unresponsive: +restart/);
+}, 60_000);

@@ -52,6 +52,12 @@ export const COMMANDS: Entry[] = [
   },
   { name: "start", group: "Sandboxes", summary: "wake sandboxes", load: () => import("./commands/start.ts") },
   {
+    name: "restart",
+    group: "Sandboxes",
+    summary: "boot sandboxes from their disks",
+    load: () => import("./commands/restart.ts"),
+  },
+  {
     name: "destroy",
     aliases: ["rm"],
     group: "Sandboxes",
@@ -87,6 +93,12 @@ export const COMMANDS: Entry[] = [
     group: "Resources",
     summary: "listening ports of a sandbox",
     load: () => import("./commands/ports.ts"),
+  },
+  {
+    name: "console",
+    group: "Resources",
+    summary: "what a sandbox printed while it booted and since",
+    load: () => import("./commands/console.ts"),
   },
   {
     name: "setup",

@@ -1,7 +1,7 @@
-import type { PatchInput, SandboxDetail, SandboxView } from "../sandboxes/service.ts";
+import type { InitView, PatchInput, SandboxDetail, SandboxView } from "../sandboxes/service.ts";
 import { type Http, path } from "./http.ts";
 
-export type { SandboxDetail, SandboxView };
+export type { InitView, SandboxDetail, SandboxView };
 
 /** Body of POST /sandboxes. `content` of files is base64. */
 export interface CreateBody {
@@ -17,6 +17,7 @@ export interface CreateBody {
   files?: { guest_path: string; content: string; mode: string }[];
   warm_after_s?: number;
   cold_after_s?: number;
+  on_unresponsive?: "none" | "restart";
 }
 
 /** Starting a machine may mean booting it under emulation behind a queue of others. ms. */
@@ -74,6 +75,20 @@ export class SandboxesClient {
       json: force ? { force } : {},
       timeoutMs: LIFE_MS,
     });
+  }
+
+  /** Boots from the disk, in any state; `force`: without asking the guest. */
+  restart(ref: string, force = false): Promise<SandboxView> {
+    return this.http.json("POST", path`/sandboxes/${ref}/restart`, {
+      json: force ? { force } : {},
+      timeoutMs: LIFE_MS,
+    });
+  }
+
+  /** Text of the guest's console since its last boot, or in the boot before. */
+  async console(ref: string, previous = false): Promise<string> {
+    const route = path`/sandboxes/${ref}/console`;
+    return (await this.http.request("GET", route, { query: previous ? { previous } : {} })).text();
   }
 
   /** Listening TCP ports of the guest. Wakes it. */

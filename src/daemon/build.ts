@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import type { Logger } from "pino";
 import { createEngine } from "../engine/choose.ts";
+import { isVmmSilent } from "../engine/engine.ts";
 import { AuthFailures } from "../events/auth-failures.ts";
 import { EventLog } from "../events/event-log.ts";
 import { Metrics } from "../events/metrics.ts";
@@ -15,6 +16,7 @@ import { LIMITS, Shares } from "../http/shares.ts";
 import { createImages } from "../images/images.ts";
 import { refreshAgent } from "../kernel/install.ts";
 import { createKernels } from "../kernel/kernels.ts";
+import { AppError } from "../lib/errors.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { HostNetwork } from "../network/create.ts";
 import { GUEST } from "../network/network.ts";
@@ -70,8 +72,8 @@ export async function build(config: Config, log: Logger) {
     allowedPrivate: config.allowedPrivate,
     log,
   });
-  const connectGuest = (host: string, token: string) =>
-    createGuestClient({ host, port: GUEST.agentPort, token });
+  const connectGuest = (host: string, token: string, onSilence?: () => void) =>
+    createGuestClient({ host, port: GUEST.agentPort, token, onSilence });
   const memory = new MemoryBudget(config.memoryBudgetMb);
   const wakes = new Semaphore(config.maxConcurrentWakes);
   const room = (memoryMb: number) => roomFor(wakes, memory, memoryMb);
@@ -139,7 +141,11 @@ export async function build(config: Config, log: Logger) {
       metrics.authFailure();
       authFailures.add(address);
     },
-    translate: (error) => (error instanceof GuestError ? guestErrorToApp(error) : null),
+    translate: (error) => {
+      if (error instanceof GuestError) return guestErrorToApp(error);
+      if (!isVmmSilent(error)) return null;
+      return new AppError("guest_unresponsive", "the sandbox's VMM does not answer", { cause: error });
+    },
     operations,
     routes: routes({
       sandboxes,

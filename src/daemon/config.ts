@@ -10,6 +10,8 @@ export interface Config {
   /** Seconds; 0 = never. */
   warmAfterS: number;
   coldAfterS: number;
+  /** How often a hot sandbox is asked whether it answers, seconds; 0 = never. */
+  probeEveryS: number;
   /** Memory that hot and warm sandboxes may hold together, MiB; 0 = total memory minus 1 GiB. */
   memoryBudgetMb: number;
   /** Largest disk that a sandbox may ask for, MiB. */
@@ -44,6 +46,7 @@ export const DEFAULTS: Config = {
   dnsUpstreams: [],
   warmAfterS: 30,
   coldAfterS: 1800,
+  probeEveryS: 20,
   memoryBudgetMb: 0,
   maxDiskMb: 65_536,
   maxConcurrentWakes: 8,

@@ -168,6 +168,9 @@ describe("input that is refused, naming the member", () => {
     ["POST", `${X}/stop`, { snyc: true }, 'unknown member "snyc"'],
     ["POST", `${X}/stop`, "{", "invalid json"],
     ["POST", `${X}/start`, { force: 1 }, "force must be true or false"],
+    ["POST", `${X}/restart`, { force: 1 }, "force must be true or false"],
+    ["GET", `${X}/console?boot=1`, undefined, 'unknown query parameter "boot"'],
+    ["PATCH", X, { on_unresponsive: "pray" }, "on_unresponsive must be none or restart"],
     [...exec({ timeout_sec: -1 }), "timeout_sec must be a whole number from 1 to 86400"],
     [...exec({ timeout_sec: 0 }), "timeout_sec must be a whole number from 1 to 86400"],
     [...exec({ timeout_sec: 0.5 }), "timeout_sec must be a whole number from 1 to 86400"],
@@ -212,7 +215,7 @@ describe("input that is refused, naming the member", () => {
 
   test("unknown members are answered with those that there are", async () => {
     expect((await ask("PATCH", X, { cpus: 4 })).remedy).toBe(
-      "there are: name, labels_add, labels_remove, keep_hot, warm_after_s, cold_after_s",
+      "there are: name, labels_add, labels_remove, keep_hot, warm_after_s, cold_after_s, on_unresponsive",
     );
     expect((await ask("GET", `${X}/files?path=/a&lines=3`)).remedy).toBe(
       "there are: path, ls, offset, limit, max_bytes",

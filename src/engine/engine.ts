@@ -49,10 +49,17 @@ export interface VmmProcess {
   startTime: number;
 }
 
+/**
+ * Why a VM ended. `poweroff` and `reset`: the guest did it itself (a kernel that panics resets, too: only the console tells
+ * them apart). `oom`: the host's kernel killed the VMM for its memory. `crashed`: anything else.
+ */
+export type ExitCause = "poweroff" | "reset" | "oom" | "crashed";
+
 export interface VmExit {
+  cause: ExitCause;
   /** Exit code; null when it was killed by a signal or when the process was adopted (not our child). */
   code: number | null;
-  /** Last 64 KiB of the VMM's stderr and of the guest's console, for error messages. */
+  /** Last 64 KiB of the VMM's stderr and of the guest's console, for error messages. The guest writes what it likes there. */
   stderrTail: string;
   consoleTail: string;
 }
@@ -90,7 +97,7 @@ export interface Vm {
   leave(): void;
   /** SIGKILL, then waits until no process of the VMM is left (its PID namespace ends with it). Killing the dead succeeds. */
   kill(): Promise<void>;
-  /** Resolves once, when the VMM process is gone for whatever reason. Never rejects. */
+  /** Resolves once, when the guest has ended or the VMM process is gone, for whatever reason. Never rejects. */
   readonly exited: Promise<VmExit>;
   /** CPU time of the VMM process so far, ms. 0 when gone. */
   cpuMs(): number;
@@ -126,6 +133,7 @@ export interface Engine {
   warmUp(spec: VmSpec): Promise<void>;
 }
 
+/** Any failure of a VMM. */
 export class EngineError extends Error {
   constructor(
     message: string,
@@ -142,3 +150,7 @@ export class EngineError extends Error {
     this.name = "EngineError";
   }
 }
+
+/** The VMM lives, but did not answer a command in time: it is stopped, swapped out, or stuck. */
+export const isVmmSilent = (error: unknown): boolean =>
+  error instanceof EngineError && error.why === "silent";

@@ -5,6 +5,7 @@ import { releasing } from "../lib/releasing.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { activityOf } from "./activity.ts";
 import { Connection, type ConnectionOptions, protocolError } from "./connection.ts";
+import { isSilence } from "./errors.ts";
 import { execute, executeDetached } from "./exec.ts";
 import { listDirectory, readFileFrom, statPath, writeFileTo } from "./files.ts";
 import type { Activity, ConfigureRequest, Guest } from "./guest.ts";
@@ -24,6 +25,8 @@ export interface GuestTarget extends ConnectionOptions {
   host: string;
   port: number;
   token: string;
+  /** A call failed because nothing was heard. */
+  onSilence?: () => void;
 }
 
 /** A client for one agent. Nothing is dialled before the first call. */
@@ -37,8 +40,13 @@ export class GuestClient implements Guest {
   private readonly streams = new Semaphore(MAX_STREAMS);
 
   private still = false;
+  private heard = 0;
 
   constructor(private readonly target: GuestTarget) {}
+
+  quietMs(): number {
+    return performance.now() - this.heard;
+  }
 
   standsStill(still: boolean): void {
     this.still = still;
@@ -213,6 +221,7 @@ export class GuestClient implements Guest {
       if (report && connection.open) this.keep(connection);
       else connection.close();
       if (signal?.aborted) throw signal.reason;
+      if (isSilence(error)) this.target.onSilence?.();
       throw error;
     } finally {
       signal?.removeEventListener("abort", stop);
@@ -228,7 +237,10 @@ export class GuestClient implements Guest {
   private dial(timeoutMs: number): Promise<Connection> {
     const { host, port, token } = this.target;
     const { silenceMs, paused = () => this.still } = this.target;
-    return Connection.open(host, port, token, timeoutMs, { silenceMs, paused });
+    const onHeard = () => {
+      this.heard = performance.now();
+    };
+    return Connection.open(host, port, token, timeoutMs, { silenceMs, paused, onHeard });
   }
 
   private keep(connection: Connection): void {

@@ -23,6 +23,8 @@ export interface ConnectionOptions {
   silenceMs?: number;
   /** True while the machine stands still on our wish (snapshot): its silence means nothing. */
   paused?: () => boolean;
+  /** Told of every sign of life. */
+  onHeard?: () => void;
 }
 
 export class Connection {
@@ -190,6 +192,16 @@ export class Connection {
     this.silence.unref?.();
   }
 
+  /** Our side is not behind: whatever comes next is for the guest to send. */
+  get waits(): boolean {
+    return this.waiting !== null;
+  }
+
+  /** Ends it with a reason of the caller's. */
+  giveUp(error: GuestError): void {
+    this.fail(error);
+  }
+
   /** Resolves when the kernel took the bytes: back-pressure for the producer. */
   send(bytes: Uint8Array): Promise<void> {
     if (this.failure) return Promise.reject(this.failure);
@@ -217,6 +229,7 @@ export class Connection {
   private receive(data: Uint8Array): void {
     this.answered = true;
     this.heard = performance.now();
+    this.options.onHeard?.();
     let frames: Frame[];
     try {
       frames = this.parser.push(data);

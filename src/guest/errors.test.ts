@@ -67,7 +67,7 @@ test.each([
     command,
     500,
     'the agent of sandbox "dev" cannot be reached',
-    "bhatti stop dev, then bhatti start dev",
+    "bhatti restart dev boots it from its disk",
   ],
 ] as [string, string, About, number, string, string][])(
   "%s %s of %j",

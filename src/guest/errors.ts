@@ -17,6 +17,12 @@ const CODES: Record<string, ErrorCode> = {
   exec_not_executable: "bad_request",
 };
 
+/** Nothing was heard: no answer in time, no heartbeat, or a connection that ended. */
+export const isSilence = (error: unknown): boolean =>
+  error instanceof GuestError
+    ? error.code === "lost" || error.code === "guest_unresponsive"
+    : error instanceof DOMException && error.name === "TimeoutError";
+
 /** What a request was about. `sandbox`: as its caller names it. */
 export interface About {
   sandbox: string;
@@ -52,23 +58,21 @@ export const named = (error: unknown, about: About): unknown =>
 /** What is wrong with the agent itself. */
 function lostAgent(error: GuestError, about?: About): AppError {
   const whose = about ? `sandbox "${about.sandbox}"` : "the sandbox";
-  const anew = about
-    ? `bhatti stop ${about.sandbox}, then bhatti start ${about.sandbox}`
-    : "stop and start it";
-  const guest = (message: string, remedy = `if it stays so, begin anew: ${anew}`) =>
+  const anew = `bhatti restart${about ? ` ${about.sandbox}` : ""} boots it from its disk`;
+  const guest = (message: string, remedy = `if it stays so, ${anew}`) =>
     new AppError("guest_failed", message, { cause: error, remedy });
   switch (error.code) {
     case "guest_unresponsive":
       return new AppError("guest_unresponsive", error.message, {
         cause: error,
-        remedy: `the network of ${whose} may be down, or the machine hangs: boot it from its disk if it stays so`,
+        remedy: `the network of ${whose} may be down, or the machine hangs: if it stays so, ${anew}`,
       });
     case "configure_failed":
       return guest(`${whose} could not take its identity: ${error.message}`);
     case "impostor":
       return guest(
         `something else than the agent of ${whose} answers on its port 1024`,
-        "a program inside has taken the agent's port: boot the sandbox from its disk",
+        `a program inside has taken the agent's port: ${anew}`,
       );
     case "lost":
       return guest(`the agent of ${whose} cannot be reached`);

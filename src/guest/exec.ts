@@ -1,8 +1,10 @@
 /** Commands in the guest. */
 import { type Connection, errorOf, jsonOf, protocolError } from "./connection.ts";
 import { FRAME } from "./frames.ts";
-import type { ExecRequest, ExecResult, ExecSink } from "./guest.ts";
+import { type ExecRequest, type ExecResult, type ExecSink, GuestError } from "./guest.ts";
 
+/** From a command's time-out to the answer that it has passed: killing takes a moment on a busy machine, ms. */
+const OVERDUE_MS = 10_000;
 const STDIN_CHUNK = 256 << 10;
 
 const members = (r: ExecRequest) => ({
@@ -18,6 +20,7 @@ const members = (r: ExecRequest) => ({
 export async function execute(c: Connection, request: ExecRequest, sink: ExecSink): Promise<ExecResult> {
   await c.request("exec", members(request));
   const feeding = request.stdin ? feed(c, request.stdin) : null;
+  const deadline = request.timeoutMs ? watchDeadline(c, request.timeoutMs) : null;
   try {
     for (;;) {
       const frame = await c.next();
@@ -37,7 +40,28 @@ export async function execute(c: Connection, request: ExecRequest, sink: ExecSin
     }
   } finally {
     feeding?.cancel();
+    deadline?.cancel();
   }
+}
+
+/** The guest keeps the time; when it does not say so by a while later, it is the guest that is gone. */
+function watchDeadline(c: Connection, timeoutMs: number): { cancel(): void } {
+  const look = () => {
+    // The word may be waiting behind output that our reader has not taken.
+    if (!c.waits) {
+      timer = setTimeout(look, 1000);
+      return;
+    }
+    const seconds = timeoutMs / 1000;
+    c.giveUp(
+      new GuestError(
+        "guest_unresponsive",
+        `the command had ${seconds} s, and the sandbox has not said how it ended`,
+      ),
+    );
+  };
+  let timer = setTimeout(look, timeoutMs + OVERDUE_MS);
+  return { cancel: () => clearTimeout(timer) };
 }
 
 /** Sends stdin until it ends, the command ends or the connection fails. */

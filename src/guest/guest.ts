@@ -131,6 +131,8 @@ export interface Guest {
   poweroff(timeoutMs: number): Promise<void>;
   /** While the host has stopped the machine for a copy, the silence of running requests is not held against it. */
   standsStill(still: boolean): void;
+  /** How long nothing was heard of it on any connection, heartbeats included, ms. */
+  quietMs(): number;
   /** Drops pooled connections (the guest was paused for long, restored or is gone). */
   disconnect(): void;
 }

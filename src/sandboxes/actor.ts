@@ -7,7 +7,10 @@ import type { Vm, VmExit } from "../engine/engine.ts";
 import { orAbort } from "../lib/abort.ts";
 import { AppError } from "../lib/errors.ts";
 import type { Reservation } from "../storage/storage.ts";
+import { Comeback } from "./comeback.ts";
 import type { GuestHandle, SandboxDeps } from "./deps.ts";
+import { endOf, VmEndedError } from "./end.ts";
+import { Health } from "./health.ts";
 import { IdleTimer } from "./idle.ts";
 import { sandboxNotFound } from "./refusals.ts";
 import type { SandboxRow } from "./rows.ts";
@@ -19,6 +22,7 @@ export interface Transitions {
   pause(actor: Actor, reason: string): Promise<void>;
   stop(actor: Actor, reason: string): Promise<void>;
   crashed(actor: Actor, exit: VmExit): Promise<void>;
+  restart(actor: Actor, options: { force: boolean; reason: string }): Promise<void>;
 }
 
 interface Held {
@@ -48,11 +52,17 @@ export class Actor {
   private tail: Promise<unknown> = Promise.resolve();
   private readonly held = new Set<Held>();
   private pending = 0;
+  /** 1 while something of the queue runs. */
+  private busy = 0;
   /** > 0 while a transition away from hot is wanted or runs: new leases queue behind it. */
   private leaving = 0;
   private waking: Promise<void> | null = null;
   private released: (() => void)[] = [];
   readonly idle: IdleTimer;
+  readonly health: Health;
+  readonly comeback = new Comeback();
+  /** When the VM was attached, ms since the epoch. */
+  startedAt = 0;
 
   constructor(
     readonly deps: SandboxDeps,
@@ -60,6 +70,7 @@ export class Actor {
     private readonly transitions: Transitions,
   ) {
     this.idle = new IdleTimer(this);
+    this.health = new Health(this);
   }
 
   get dir(): string {
@@ -68,7 +79,14 @@ export class Actor {
 
   /** Runs `work` after everything queued before it. */
   run<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.tail.then(work);
+    const result = this.tail.then(async () => {
+      this.busy++;
+      try {
+        return await work();
+      } finally {
+        this.busy--;
+      }
+    });
     this.tail = result.catch(() => {});
     return result;
   }
@@ -95,6 +113,7 @@ export class Actor {
         this.assertPresent();
         await orAbort(this.ensureHot(), signal);
       }
+      await this.health.insist();
       this.assertPresent();
       return this.grant(kind, from);
     } finally {
@@ -107,7 +126,8 @@ export class Actor {
   ensureHot(): Promise<void> {
     this.waking ??= this.run(async () => {
       this.assertPresent();
-      if (this.thermal !== "hot" || this.needsConfigure || !this.vm) await this.transitions.wake(this);
+      if (this.thermal !== "hot" || this.needsConfigure || !this.vm)
+        await this.diagnosed(() => this.transitions.wake(this));
     }).finally(() => {
       this.waking = null;
       this.idle.arm();
@@ -123,7 +143,7 @@ export class Actor {
         this.assertPresent();
         if (this.thermal === "cold") return;
         await this.drain(drainMs);
-        await this.transitions.stop(this, reason);
+        await this.diagnosed(() => this.transitions.stop(this, reason));
       });
     } finally {
       this.leaving--;
@@ -138,8 +158,9 @@ export class Actor {
       if (this.gone || wrongState || !this.isFree() || this.row.keep_hot === 1) return false;
       this.leaving++;
       try {
-        if (to === "warm") await this.transitions.pause(this, reason);
-        else await this.transitions.stop(this, reason);
+        await this.diagnosed(() =>
+          to === "warm" ? this.transitions.pause(this, reason) : this.transitions.stop(this, reason),
+        );
         return true;
       } finally {
         this.leaving--;
@@ -154,7 +175,7 @@ export class Actor {
     try {
       return await this.run(async () => {
         this.assertPresent();
-        return work();
+        return this.diagnosed(work);
       });
     } finally {
       this.pending--;
@@ -169,10 +190,31 @@ export class Actor {
       await this.run(async () => {
         this.assertPresent();
         await this.drain(DRAIN_MS);
-        await work();
+        await this.diagnosed(work);
       });
     } finally {
       this.leaving--;
+      this.idle.arm();
+    }
+  }
+
+  /** Boots it from its disk. `force`: also out of a transition that hangs. */
+  async restart(options: { force: boolean; reason: string }): Promise<void> {
+    if (options.force) this.interrupt();
+    await this.replace(() => this.transitions.restart(this, options));
+  }
+
+  /** A transition in progress fails at once instead of at its deadline: its VM is taken away. */
+  private interrupt(): void {
+    if (this.busy > 0) void this.vm?.kill().catch(() => {});
+  }
+
+  /** Failures of transitions as what they mean for people. */
+  private async diagnosed<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw this.health.diagnose(error);
     }
   }
 
@@ -181,6 +223,9 @@ export class Actor {
     this.gone = true;
     this.leaving++;
     this.idle.clear();
+    this.health.clear();
+    this.comeback.cancel();
+    this.interrupt();
     for (const lease of this.held) lease.revoke.abort(sandboxNotFound(this.row.name));
     return this.run(work);
   }
@@ -199,13 +244,15 @@ export class Actor {
   /** Takes over a live VMM and watches for its end. */
   attach(vm: Vm, thermal: Thermal): void {
     this.vm = vm;
+    this.startedAt = Date.now();
+    this.comeback.cancel();
     this.enter(thermal);
     void vm.exited.then((exit) => {
       if (this.vm !== vm) return;
       this.vm = null;
       const ended = new AppError(
         "unavailable",
-        `the VM of sandbox "${this.row.name}" ended during the request`,
+        `sandbox "${this.row.name}" ended during the request: ${endOf(exit).why}`,
         { retryAfter: 1, remedy: "the next request boots it from its disk" },
       );
       for (const lease of this.held) lease.revoke.abort(ended);
@@ -229,13 +276,14 @@ export class Actor {
     const end = new AbortController();
     const vm = this.vm;
     if (!vm) end.abort(new Error("the VM ended"));
-    else void vm.exited.then(() => end.abort(new Error("the VM ended")));
+    else void vm.exited.then((exit) => end.abort(new VmEndedError(endOf(exit))));
     return AbortSignal.any([end.signal, AbortSignal.timeout(ms)]);
   }
 
   enter(thermal: Thermal): void {
     this.thermal = thermal;
     this.since = Date.now();
+    this.health.arm();
   }
 
   private grant(kind: string, from: Thermal): GuestLease {

@@ -66,6 +66,11 @@ export function admit(
     stopped_at: "",
     last_activity_at: now,
     last_error: "",
+    last_end: "",
+    unresponsive_since: "",
+    unresponsive_why: "",
+    on_unresponsive: want.onUnresponsive ?? "none",
+    init_status: "",
   };
   try {
     deps.rows.store.transaction(() => {

@@ -60,14 +60,16 @@ async function takeOver(actor: Actor, vm: Vm, entry: JournalRow | null): Promise
   let state: string;
   try {
     state = await vm.state();
-    if (interrupted) await vm.resume();
+    if (interrupted && state !== "exited") await vm.resume();
   } catch (error) {
     vm.leave();
     throw error;
   }
   connect(actor);
   actor.attach(vm, state === "paused" && !interrupted ? "warm" : "hot");
-  if (!interrupted) return;
+  // It powered off, rebooted or panicked while nobody looked: the actor has been told, as always.
+  if (state === "exited") await vm.exited;
+  if (!interrupted || state === "exited") return;
   await actor.guest!.resumeSource().catch(() => {});
   actor.needsConfigure = entry.op === "start";
 }

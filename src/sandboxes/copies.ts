@@ -2,7 +2,7 @@
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import type { SandboxRow } from "./rows.ts";
-import type { SandboxView } from "./service.ts";
+import type { OnUnresponsive, SandboxView } from "./service.ts";
 
 /** A sandbox that is about to come into being. */
 export interface Admitted {
@@ -19,6 +19,8 @@ export interface Admitted {
   labels: Record<string, string>;
   warmAfterS: number;
   coldAfterS: number;
+  /** Default "none". */
+  onUnresponsive?: OnUnresponsive;
   kernel: string;
   createdFrom: "template" | "boot" | "snapshot" | "fork";
 }

@@ -100,6 +100,7 @@ export class Creation {
       labels: input.labels ?? {},
       warmAfterS: input.warm_after_s ?? deps.config.warmAfterS,
       coldAfterS: input.cold_after_s ?? deps.config.coldAfterS,
+      onUnresponsive: input.on_unresponsive,
       kernel: deps.kernels.current().version,
       createdFrom: "template",
     };

@@ -39,6 +39,8 @@ export interface SandboxConfig {
   coldAfterS: number;
   /** Largest disk, MiB. */
   maxDiskMb: number;
+  /** How often a hot sandbox is asked whether it answers, seconds; 0 = never. */
+  probeEveryS: number;
   templates: { image: string; cpus: number; memoryMb: number }[];
 }
 
@@ -59,5 +61,6 @@ export interface SandboxDeps {
   config: SandboxConfig;
   /** /proc/sys/kernel/random/boot_id */
   bootId: string;
-  connectGuest(address: string, token: string): GuestHandle;
+  /** `onSilence`: a call failed because nothing was heard. */
+  connectGuest(address: string, token: string, onSilence?: () => void): GuestHandle;
 }

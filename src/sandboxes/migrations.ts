@@ -58,4 +58,13 @@ CREATE TABLE journal (
   started_at TEXT NOT NULL
 ) STRICT;`,
   },
+  {
+    id: "0110-sick-guests",
+    sql: `
+ALTER TABLE sandboxes ADD COLUMN last_end TEXT NOT NULL DEFAULT '';
+ALTER TABLE sandboxes ADD COLUMN unresponsive_since TEXT NOT NULL DEFAULT '';
+ALTER TABLE sandboxes ADD COLUMN unresponsive_why TEXT NOT NULL DEFAULT '';
+ALTER TABLE sandboxes ADD COLUMN on_unresponsive TEXT NOT NULL DEFAULT 'none';
+ALTER TABLE sandboxes ADD COLUMN init_status TEXT NOT NULL DEFAULT '';`,
+  },
 ];

@@ -2,11 +2,13 @@
 import { z } from "zod";
 import type { Operation } from "../http/openapi.ts";
 import {
+  consoleQuery,
   createHeaders,
   createSchema,
   getQuery,
   listQuery,
   patchSchema,
+  restartSchema,
   startSchema,
   stopSchema,
 } from "./schemas.ts";
@@ -27,6 +29,21 @@ export const sandbox = z.object({
   durable: z.boolean(),
   created_at: z.string(),
   labels: z.record(z.string(), z.string()).optional(),
+  last_error: z.string().optional(),
+  last_end: z.object({ reason: z.string(), why: z.string(), at: z.string() }).optional(),
+  unresponsive: z.object({ since: z.string(), why: z.string(), remedy: z.string() }).optional(),
+  on_unresponsive: z.enum(["none", "restart"]),
+  init: z
+    .object({
+      status: z.enum(["running", "exited", "failed"]),
+      exit_code: z.int().optional(),
+      signal: z.string().optional(),
+      error: z.string().optional(),
+      log: z.string().optional(),
+      started_at: z.string().optional(),
+      ended_at: z.string().optional(),
+    })
+    .optional(),
 });
 
 export const sandboxOperations: Operation[] = [
@@ -74,5 +91,19 @@ export const sandboxOperations: Operation[] = [
     summary: "To hot",
     body: startSchema,
     result: sandbox,
+  },
+  {
+    method: "post",
+    path: "/sandboxes/{sandbox}/restart",
+    summary: "Shut down and boot from the disk, in any state; force: without asking the guest",
+    body: restartSchema,
+    result: sandbox,
+  },
+  {
+    method: "get",
+    path: "/sandboxes/{sandbox}/console",
+    query: consoleQuery,
+    summary:
+      "Text of the guest's console since its last boot (previous=true: the boot before); wakes nothing",
   },
 ];

@@ -37,6 +37,7 @@ export async function patch(
   if (input.keep_hot !== undefined) change.keep_hot = input.keep_hot ? 1 : 0;
   if (input.warm_after_s !== undefined) change.warm_after_s = input.warm_after_s;
   if (input.cold_after_s !== undefined) change.cold_after_s = input.cold_after_s;
+  if (input.on_unresponsive !== undefined) change.on_unresponsive = input.on_unresponsive;
   deps.rows.update(row, change);
   if (change.name) renamed(before);
   if (change.name) deps.network.setName(ownerOf(row), netOf(row), change.name);

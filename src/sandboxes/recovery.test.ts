@@ -132,6 +132,11 @@ function fullRow(n: number, patch: Partial<SandboxRow>): SandboxRow {
     stopped_at: "",
     last_activity_at: "2026-01-01T00:00:00Z",
     last_error: "",
+    last_end: "",
+    unresponsive_since: "",
+    unresponsive_why: "",
+    on_unresponsive: "none",
+    init_status: "",
     ...patch,
     id,
   };

@@ -63,7 +63,10 @@ export async function recover(service: SandboxService, limits = LIMITS): Promise
       deps.log.error({ sandbox: actor.row.id, err }, "a sandbox could not be recovered");
     }
     actor.idle.arm();
-    if (actor.row.keep_hot === 1 && actor.thermal !== "hot" && !actor.gone)
+    if (entry?.op === "restart" && !actor.gone) {
+      const options = JSON.parse(entry.detail) as { force: boolean; reason: string };
+      actor.restart(options).catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "restart failed"));
+    } else if (wantsHot(actor))
       actor.ensureHot().catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "keep_hot wake failed"));
   });
   await Promise.race([Promise.all(work), Bun.sleep(limits.startMs)]);
@@ -99,6 +102,10 @@ function whyLost({ row, deps }: Actor, live: Set<number>): string | null {
     ? "the host went down before the saved memory was on disk"
     : null;
 }
+
+/** Powered off from inside, it stays so. */
+const wantsHot = ({ row, thermal, gone }: Actor): boolean =>
+  row.keep_hot === 1 && thermal !== "hot" && !gone && row.reason !== "poweroff";
 
 async function finished(actor: Actor, work: () => Promise<void>): Promise<boolean> {
   try {

@@ -11,3 +11,7 @@ export const nameInUse = (name: string): AppError =>
 /** Remedy for memory that cannot be restored. */
 export const forceStart = (name: string): string =>
   `bhatti start --force ${name}   (memory since the last boot is given up, the disk is kept)`;
+
+/** What helps a sandbox that does not answer or cannot come up. */
+export const restartIt = (name: string): string =>
+  `bhatti restart ${name}   (boots it from its disk; what was only in memory is given up)`;

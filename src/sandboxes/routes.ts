@@ -6,12 +6,14 @@ import { only } from "../http/server.ts";
 import { AppError, badRequest } from "../lib/errors.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import {
+  consoleQuery,
   createHeaders,
   createSchema,
   getQuery,
   LATER,
   listQuery,
   patchSchema,
+  restartSchema,
   startSchema,
   stopSchema,
 } from "./schemas.ts";
@@ -77,6 +79,19 @@ export function sandboxRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<App
     return reply(c, await sandboxes.start(c.get("user"), c.req.param("ref"), { force }));
   });
   app.all("/sandboxes/:ref/start", only("POST"));
+  app.post("/sandboxes/:ref/restart", async (c) => {
+    const { force } = await decode(c, restartSchema, true);
+    return reply(c, await sandboxes.restart(c.get("user"), c.req.param("ref"), { force }));
+  });
+  app.all("/sandboxes/:ref/restart", only("POST"));
+  app.get("/sandboxes/:ref/console", async (c) => {
+    const { previous } = query(c, consoleQuery);
+    const text = await sandboxes.console(c.get("user"), c.req.param("ref"), { previous });
+    return new Response(text, {
+      headers: { "content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff" },
+    });
+  });
+  app.all("/sandboxes/:ref/console", only("GET"));
   return app;
 }
 

@@ -49,10 +49,18 @@ export interface SandboxRow {
   stopped_at: string;
   last_activity_at: string;
   last_error: string;
+  /** How the machine ended last: JSON of LastEnd (service.ts). */
+  last_end: string;
+  /** Since when it does not answer, and what it is that does not. */
+  unresponsive_since: string;
+  unresponsive_why: string;
+  on_unresponsive: "none" | "restart";
+  /** What became of `init` in this boot: JSON of InitView (service.ts). */
+  init_status: string;
 }
 
 /** Transitions that the journal knows. One per sandbox at a time. */
-export type Op = "create" | "destroy" | "stop" | "start" | "boot" | "checkpoint" | "rollback";
+export type Op = "create" | "destroy" | "stop" | "start" | "boot" | "restart" | "checkpoint" | "rollback";
 
 export interface JournalRow {
   sandbox_id: string;

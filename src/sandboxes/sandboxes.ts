@@ -1,3 +1,4 @@
+import { CONSOLE_KEPT, readConsole } from "../engine/console.ts";
 import { AppError } from "../lib/errors.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
@@ -131,14 +132,28 @@ export class SandboxService implements Sandboxes, Copies {
 
   async start(user: User, ref: string, options: { force?: boolean } = {}): Promise<SandboxView> {
     const actor = this.registry.get(user.id, ref);
-    if (options.force && actor.row.last_error) {
+    if (options.force && actor.health.sick) {
+      await actor.restart({ force: true, reason: "memory_lost" });
+    } else if (options.force && actor.row.last_error) {
       const lost = actor.row.last_error;
       this.deps.rows.update(actor.row, { last_error: "", consumed: 1, reason: "memory_lost" });
       this.event("sandbox.memory_lost", actor, { name: actor.row.name, reason: lost });
     }
     await actor.ensureHot();
+    await actor.health.insist();
     this.event("sandbox.started", actor, { name: actor.row.name, reason: "api" });
     return view(actor);
+  }
+
+  async restart(user: User, ref: string, options: { force?: boolean } = {}): Promise<SandboxView> {
+    const actor = this.registry.get(user.id, ref);
+    await actor.restart({ force: options.force ?? false, reason: "restart" });
+    return view(actor);
+  }
+
+  async console(user: User, ref: string, options: { previous?: boolean } = {}): Promise<string> {
+    const actor = this.registry.get(user.id, ref);
+    return readConsole(actor.dir, CONSOLE_KEPT, options.previous);
   }
 
   lease(user: User, ref: string, kind: string, signal?: AbortSignal): Promise<GuestLease> {

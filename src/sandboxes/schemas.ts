@@ -68,6 +68,7 @@ const fileSchema = z
     }
   });
 
+const onUnresponsive = z.enum(["none", "restart"], "must be none or restart");
 const idle = whole(0, 31_536_000);
 
 /** Members of v1 that need parts of the product which do not exist yet: accepted when empty, else refused by name. */
@@ -100,6 +101,7 @@ export const createSchema = z.strictObject({
   secrets: laterList,
   warm_after_s: idle.optional(),
   cold_after_s: idle.optional(),
+  on_unresponsive: onUnresponsive.optional(),
 });
 
 /** Characters that every HTTP client can send. */
@@ -115,6 +117,7 @@ export const createHeaders = z.object({
 
 export const listQuery = z.strictObject({ label: z.array(z.string()).optional() });
 export const getQuery = z.strictObject({ detail: flagQuery().optional() });
+export const consoleQuery = z.strictObject({ previous: flagQuery().optional() });
 export const noQuery = z.strictObject({});
 
 export const patchSchema = z.strictObject({
@@ -124,7 +127,9 @@ export const patchSchema = z.strictObject({
   keep_hot: flag().optional(),
   warm_after_s: idle.optional(),
   cold_after_s: idle.optional(),
+  on_unresponsive: onUnresponsive.optional(),
 });
 
 export const stopSchema = z.strictObject({ sync: flag().optional() });
 export const startSchema = z.strictObject({ force: flag().optional() });
+export const restartSchema = z.strictObject({ force: flag().optional() });

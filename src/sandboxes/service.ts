@@ -3,6 +3,29 @@ import type { Guest } from "../guest/guest.ts";
 import type { User } from "../users/user.ts";
 
 export type Status = "creating" | "running" | "stopped" | "failed" | "destroying";
+/** What the daemon does with a sandbox that does not answer. */
+export type OnUnresponsive = "none" | "restart";
+
+/** Why and when a machine ended the last time. */
+export interface LastEnd {
+  /** "poweroff", "reboot", "panic", "oom", "crashed", "failed", "unresponsive", "restart". */
+  reason: string;
+  why: string;
+  at: string;
+}
+
+/** The script that a sandbox was created with, in this boot of it. */
+export interface InitView {
+  status: "running" | "exited" | "failed";
+  exit_code?: number;
+  signal?: string;
+  error?: string;
+  /** File in the guest with its output. */
+  log?: string;
+  started_at?: string;
+  ended_at?: string;
+}
+
 export type Thermal = "hot" | "warm" | "cold";
 
 /** The wire object (snake case on purpose). Members up to `labels` are v1's. */
@@ -34,8 +57,15 @@ export interface SandboxView {
   durable: boolean;
   /** How the sandbox came up: "template" (restore) or "boot". */
   created_from: "template" | "boot" | "snapshot" | "fork";
-  /** Failure that blocks the next wake; cleared by start --force. */
+  /** Failure that blocks the next wake; cleared by start --force or restart. */
   last_error?: string;
+  /** Absent before the first end. */
+  last_end?: LastEnd;
+  /** It does not answer: since when, what it is that does not, and what helps. */
+  unresponsive?: { since: string; why: string; remedy: string };
+  on_unresponsive: OnUnresponsive;
+  /** Absent without `init`, and until the agent has told of it. */
+  init?: InitView;
 }
 
 /** `inspect` adds figures that cost a look at the host. Never wakes. */
@@ -62,6 +92,7 @@ export interface CreateInput {
   files?: { guest_path: string; content: Uint8Array; mode: string }[];
   warm_after_s?: number;
   cold_after_s?: number;
+  on_unresponsive?: OnUnresponsive;
 }
 
 export interface CreateOptions {
@@ -87,6 +118,7 @@ export interface PatchInput {
   keep_hot?: boolean;
   warm_after_s?: number;
   cold_after_s?: number;
+  on_unresponsive?: OnUnresponsive;
 }
 
 /** A sandbox that is hot and stays so until the lease is released. */
@@ -115,6 +147,13 @@ export interface Sandboxes {
   stop(user: User, ref: string, options?: { sync?: boolean }): Promise<SandboxView>;
   /** To hot. `force`: gives up memory that cannot be restored and boots from disk. */
   start(user: User, ref: string, options?: { force?: boolean }): Promise<SandboxView>;
+  /**
+   * Boots it from its disk, whatever state it is in. A guest that answers shuts down first, so that nothing is lost that was
+   * written; `force`, and a guest that does not: as if the power was cut. Hot when it returns.
+   */
+  restart(user: User, ref: string, options?: { force?: boolean }): Promise<SandboxView>;
+  /** What the guest printed on its console since its last boot (`previous`: in the boot before), at most 128 KiB. Never wakes. */
+  console(user: User, ref: string, options?: { previous?: boolean }): Promise<string>;
   /** Wakes if needed (single flight) and holds the sandbox hot. `kind` shows in inspect: "exec", "file", "proxy", … */
   lease(user: User, ref: string, kind: string, signal?: AbortSignal): Promise<GuestLease>;
   /** Figures for metrics and `admin status`. */

@@ -1,5 +1,6 @@
 import type { Actor } from "./actor.ts";
-import type { SandboxView } from "./service.ts";
+import { restartIt } from "./refusals.ts";
+import type { InitView, LastEnd, SandboxView } from "./service.ts";
 
 /** The wire object, from memory alone: never touches a VM, never waits for a transition. */
 export function view(actor: Actor): SandboxView {
@@ -30,5 +31,17 @@ export function view(actor: Actor): SandboxView {
     durable: row.durable === 1,
     created_from: row.created_from as SandboxView["created_from"],
     ...(row.last_error ? { last_error: row.last_error } : {}),
+    ...(row.last_end ? { last_end: JSON.parse(row.last_end) as LastEnd } : {}),
+    ...(row.unresponsive_since
+      ? {
+          unresponsive: {
+            since: row.unresponsive_since,
+            why: row.unresponsive_why,
+            remedy: restartIt(row.name),
+          },
+        }
+      : {}),
+    on_unresponsive: row.on_unresponsive,
+    ...(row.init_status ? { init: JSON.parse(row.init_status) as InitView } : {}),
   };
 }

@@ -1,4 +1,5 @@
 /** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
+import { Database } from "bun:sqlite";
 import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
 import { migrations } from "../../src/daemon/migrations.ts";
@@ -206,6 +207,16 @@ export class Installation {
 
   log(): string {
     return existsSync(`${this.dataDir}/daemon.log`) ? readFileSync(`${this.dataDir}/daemon.log`, "utf8") : "";
+  }
+
+  /** Process of a running sandbox's VMM, as the daemon knows it. */
+  vmmPid(name: string): number {
+    const db = new Database(`${this.dataDir}/state.db`, { readonly: true });
+    try {
+      return db.query<{ pid: number }, [string]>("SELECT pid FROM sandboxes WHERE name = ?").get(name)!.pid;
+    } finally {
+      db.close();
+    }
   }
 
   /** What is left of this installation on the host, apart from pooled namespaces: names of what leaks. */

@@ -285,14 +285,7 @@ describe("damage", () => {
     await api.until("off", (s) => s.status === "stopped");
     expect((await api.get("off")).reason).toBe("poweroff");
     expect(await api.sh("off", "cat /workspace/kept")).toBe("kept");
-    const { engine_id } = await api.get("off");
-    const pid = Number(
-      Bun.spawnSync(["pgrep", "-f", `name ${engine_id}`])
-        .stdout.toString()
-        .trim()
-        .split("\n")[0],
-    );
-    process.kill(pid, "SIGKILL");
+    process.kill(installation.vmmPid("off"), "SIGKILL");
     await api.until("off", (s) => s.status === "stopped");
     expect((await api.get("off")).reason).toBe("crashed");
     expect(await api.sh("off", "cat /workspace/kept")).toBe("kept");

@@ -64,6 +64,12 @@ export function clean(text: string): string {
   });
 }
 
+/** The same for a text of many lines, which keeps its lines and tabs and always ends with a newline. */
+export function visible(text: string): string {
+  const shown = text.split(/\r*\n/).map((line) => line.split("\t").map(clean).join("\t"));
+  return `${shown.join("\n").replace(/\n+$/, "")}\n`;
+}
+
 /** Aligned columns, two spaces apart, no trailing blanks. `right`: indexes of right-aligned columns. */
 export function table(header: string[], rows: string[][], right: number[] = []): void {
   const cells = [header, ...rows.map((row) => row.map((cell) => clean(cell)))];

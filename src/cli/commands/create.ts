@@ -18,6 +18,7 @@ import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
 import { sayCreated } from "./created.ts";
 import { laterOption } from "./later.ts";
+import { onUnresponsive } from "./unresponsive.ts";
 
 interface Flags {
   name?: string;
@@ -34,6 +35,7 @@ interface Flags {
   warmAfter?: number;
   coldAfter?: number;
   idempotencyKey?: string;
+  onUnresponsive?: "none" | "restart";
 }
 
 export const command = () =>
@@ -64,6 +66,7 @@ export const command = () =>
     .addOption(laterOption("--volume <name:mount>", "volumes"))
     .addOption(laterOption("--secret <name>", "stored secrets; --env-file <file> sets variables"))
     .option("--idempotency-key <key>", "the same key within 24 hours means the same sandbox")
+    .addOption(onUnresponsive())
     .action(async (name: string | undefined, _flags, self) => {
       const flags = options<Flags>(self);
       if (name !== undefined && flags.name !== undefined && name !== flags.name)
@@ -103,6 +106,7 @@ function bodyOf(flags: Flags, name: string | undefined): CreateBody {
     files: files.length > 0 ? files : undefined,
     warm_after_s: flags.warmAfter,
     cold_after_s: flags.coldAfter,
+    on_unresponsive: flags.onUnresponsive,
   };
 }
 

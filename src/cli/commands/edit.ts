@@ -6,6 +6,7 @@ import { clean, fields, printJson, say } from "../base/output.ts";
 import { collect, pairs, seconds } from "../base/parse.ts";
 import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
+import { onUnresponsive } from "./unresponsive.ts";
 
 interface Flags {
   name?: string;
@@ -15,6 +16,7 @@ interface Flags {
   labelDelete?: string[];
   warmAfter?: number;
   coldAfter?: number;
+  onUnresponsive?: "none" | "restart";
 }
 
 export const command = () =>
@@ -31,6 +33,7 @@ export const command = () =>
     .option("--label-delete <key>", "remove a label (repeatable)", collect)
     .option("--warm-after <time>", "pause after this much idleness: 30s, 10m, never", seconds("--warm-after"))
     .option("--cold-after <time>", "to disk after this much idleness", seconds("--cold-after"))
+    .addOption(onUnresponsive())
     .action(async (sandbox: string, _flags, self) => {
       const flags = options<Flags>(self);
       if (flags.keepHot && flags.allowCold) throw usage("--keep-hot and --allow-cold exclude each other");
@@ -41,11 +44,12 @@ export const command = () =>
         labels_remove: flags.labelDelete,
         warm_after_s: flags.warmAfter,
         cold_after_s: flags.coldAfter,
+        on_unresponsive: flags.onUnresponsive,
       };
       if (Object.values(body).every((value) => value === undefined))
         throw usage(
           "nothing to change",
-          "give --name, --label, --label-delete, --keep-hot, --allow-cold, --warm-after or --cold-after",
+          "give --name, --label, --label-delete, --keep-hot, --allow-cold, --warm-after, --cold-after or --on-unresponsive",
         );
       const client = connect(flags);
       const after = await withSpinner("updating", () => client.sandboxes.patch(sandbox, body));
@@ -59,6 +63,7 @@ export const command = () =>
           ["keep_hot", body.keep_hot === undefined ? undefined : String(body.keep_hot)],
           ["warm after", idle(flags.warmAfter)],
           ["cold after", idle(flags.coldAfter)],
+          ["if unresponsive", flags.onUnresponsive],
         ],
         "  ",
       );

@@ -1,3 +1,4 @@
+import type { InitView } from "../../client/sandboxes.ts";
 import { connect } from "../base/context.ts";
 import { age, bytes, labels, span } from "../base/format.ts";
 import { fields, printJson, say } from "../base/output.ts";
@@ -21,6 +22,10 @@ export const command = () =>
       ["Status", s.status],
       ["Thermal", s.thermal ? `${s.thermal}${s.reason ? ` (${s.reason})` : ""}` : undefined],
       ["Error", s.last_error],
+      ["Unresponsive", s.unresponsive && `${s.unresponsive.why}, since ${time(s.unresponsive.since)}`],
+      ["Remedy", s.unresponsive?.remedy],
+      ["Last end", s.last_end && `${s.last_end.reason}: ${s.last_end.why}, ${time(s.last_end.at)}`],
+      ["Init", s.init && initOf(s.init)],
       ["Image", s.image || undefined],
       ["Created", time(s.created_at)],
       ["From", s.created_from],
@@ -47,6 +52,7 @@ export const command = () =>
     fields(
       [
         ["Warm after", s.keep_hot ? "never (keep hot)" : after(s.warm_after_s)],
+        ["If unresponsive", s.on_unresponsive === "restart" ? "restart" : undefined],
         ["Cold after", s.keep_hot ? "never (keep hot)" : after(s.cold_after_s)],
         [
           "Busy with",
@@ -56,6 +62,16 @@ export const command = () =>
       "  ",
     );
   });
+
+function initOf(init: InitView): string {
+  const end =
+    init.status === "failed"
+      ? `did not start: ${init.error ?? "unknown"}`
+      : init.status === "running"
+        ? "running"
+        : `exit ${init.exit_code}${init.signal ? ` (${init.signal})` : ""}`;
+  return `${end}${init.log ? `, output in ${init.log}` : ""}`;
+}
 
 function disk(s: {
   disk_size_mb: number;

@@ -42,7 +42,7 @@ export const command = () =>
           ["NAME", "STATUS", "THERMAL", "IP", "CPUS", "MEMORY", "DISK", "IMAGE", "AGE", "LABELS"],
           list.map((s) => [
             s.name,
-            s.status,
+            statusOf(s),
             s.thermal || "-",
             s.ip,
             String(s.cpus || 1),
@@ -57,9 +57,18 @@ export const command = () =>
         const urls = list.some((s) => (s.urls ?? []).length > 0);
         table(
           ["NAME", "STATUS", "THERMAL", "IP", ...(urls ? ["URL"] : [])],
-          list.map((s) => [s.name, s.status, s.thermal || "-", s.ip, ...(urls ? [s.urls?.[0] ?? "-"] : [])]),
+          list.map((s) => [
+            s.name,
+            statusOf(s),
+            s.thermal || "-",
+            s.ip,
+            ...(urls ? [s.urls?.[0] ?? "-"] : []),
+          ]),
         );
       }
       if (list.length === 0)
         notice(flags.label ? "no sandbox has these labels" : "no sandboxes yet: bhatti create dev");
     });
+
+const statusOf = (s: { status: string; unresponsive?: unknown }) =>
+  s.unresponsive ? "unresponsive" : s.status;

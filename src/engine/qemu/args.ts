@@ -26,7 +26,7 @@ export const accelerator = (host: QemuHost): string =>
 /** Kernel command line. Without tsc_early_khz and no_timer_check no emulated guest boots. */
 export function kernelArguments(host: QemuHost, extra: string): string {
   const timing = host.accel === "tcg" ? ` no_timer_check tsc_early_khz=${host.tscKhz}` : "";
-  return `console=ttyS0 quiet loglevel=1 panic=-1 reboot=t rdinit=/init random.trust_cpu=on mitigations=auto${timing} ${extra}`.trim();
+  return `console=ttyS0 quiet loglevel=4 panic=-1 reboot=t rdinit=/init random.trust_cpu=on mitigations=auto${timing} ${extra}`.trim();
 }
 
 /** Descriptors that the VMM inherits from `lohar jail`: nothing of the host needs a name in the jail. */
@@ -49,7 +49,9 @@ export function qemuArguments(
   incoming: boolean,
   extraKernelArgs = "",
 ): string[] {
-  const args = ["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"];
+  // -no-shutdown: a guest that ended stays as a stopped VM, whose console and reason can still be read, also by a daemon
+  // that was away in that moment.
+  const args = ["-nodefaults", "-no-user-config", "-no-reboot", "-no-shutdown", "-display", "none"];
   args.push("-M", machine, "-accel", accelerator(host), "-cpu", cpuModel(host));
   args.push("-smp", String(spec.shape.vcpus), "-m", String(spec.shape.memoryMib));
   args.push(

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { chmod, chown, mkdir, truncate, writeFile } from "node:fs/promises";
 import { run } from "../../lib/run.ts";
+import { beginConsole } from "../console.ts";
 import {
   consoleFile,
   type Engine,
@@ -85,6 +86,7 @@ export class QemuEngine implements Engine {
     await writeFile(spec.memoryPath, "", { mode: 0o600 });
     await truncate(spec.memoryPath, spec.shape.memoryMib * 1024 * 1024);
     await chown(spec.memoryPath, spec.uid, spec.uid);
+    await beginConsole(spec.dir);
     return this.launch(spec);
   }
 

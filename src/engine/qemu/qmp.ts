@@ -18,7 +18,14 @@ const MAX_LINE = 4 << 20;
 /** What a VMM may say without being asked (events): a store of bytes, and what it gains a second. */
 const UNASKED = 8 << 20;
 const UNASKED_PER_S = 512 << 10;
-const CALL_MS = 10_000;
+/** Commands answer at once; this long means that the VMM is stuck, ms. */
+const CALL_MS = 5000;
+
+/** An event of the VMM: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html */
+export interface QmpEvent {
+  event: string;
+  data?: Record<string, unknown>;
+}
 
 export class Qmp {
   private readonly waiting = new Map<number, Waiting>();
@@ -32,6 +39,9 @@ export class Qmp {
   readonly closed: Promise<boolean>;
   private onClosed: (byVmm: boolean) => void = () => {};
   private greet: () => void = () => {};
+  private listener: ((event: QmpEvent) => void) | null = null;
+  /** Events that came before anybody listened; few, and bounded. */
+  private early: QmpEvent[] = [];
 
   private constructor() {
     this.closed = new Promise((resolve) => {
@@ -91,6 +101,12 @@ export class Qmp {
     }
   }
 
+  /** One listener; it gets what came before it as well. */
+  onEvent(listener: (event: QmpEvent) => void): void {
+    this.listener = listener;
+    for (const event of this.early.splice(0)) listener(event);
+  }
+
   /** One command. Rejects with EngineError on refusal, after `timeoutMs`, or when the VMM is gone. */
   call(execute: string, args: Record<string, unknown> = {}, timeoutMs = CALL_MS): Promise<unknown> {
     const id = this.nextId++;
@@ -147,7 +163,9 @@ export class Qmp {
   }
 
   private handle(line: string): void {
-    let message: { QMP?: unknown; id?: number; return?: unknown; error?: { desc?: unknown } } | null = null;
+    let message:
+      | (Partial<QmpEvent> & { QMP?: unknown; id?: number; return?: unknown; error?: { desc?: unknown } })
+      | null = null;
     try {
       message = JSON.parse(line);
     } catch {}
@@ -158,12 +176,18 @@ export class Qmp {
       if (!this.affords(line.length))
         return this.fail(new EngineError("the VMM floods its control channel", "", {}, "nonsense"));
       if (message.QMP) this.greet();
+      if (typeof message.event === "string") this.tell({ event: message.event, data: message.data });
       return;
     }
     this.waiting.delete(message.id!);
     if (message.error)
       waiting.reject(new EngineError(`the VMM refused: ${String(message.error.desc).slice(0, 500)}`));
     else waiting.resolve(message.return);
+  }
+
+  private tell(event: QmpEvent): void {
+    if (this.listener) this.listener(event);
+    else if (this.early.length < 64) this.early.push(event);
   }
 
   private affords(bytes: number): boolean {

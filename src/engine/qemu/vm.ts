@@ -2,6 +2,7 @@
 import {
   consoleFile,
   EngineError,
+  type ExitCause,
   type Vm,
   type VmExit,
   type VmmProcess,
@@ -10,8 +11,9 @@ import {
   vmmLogFile,
 } from "../engine.ts";
 import { ringTail } from "../ring.ts";
+import { killedForMemory } from "./oom.ts";
 import { isAlive, memoryOf, procStat } from "./proc.ts";
-import type { Qmp } from "./qmp.ts";
+import type { Qmp, QmpEvent } from "./qmp.ts";
 import { saveState } from "./state.ts";
 
 /** How often the end of a process that is not our child is looked for, once its socket closed, ms. */
@@ -19,10 +21,18 @@ const POLL_MS = 5;
 const LEFT_POLL_MS = 1000;
 /** How long a VMM may live without its control channel, ms. */
 const LAST_MS = 2000;
+/** For its keeper to write down what came last, where we do not see the keeper's end, ms. */
+const SETTLE_MS = 50;
+/** A process that SIGKILL does not end within this hangs in the kernel, ms. */
+const KILL_MS = 20_000;
 
 export class QemuVm implements Vm {
   readonly exited: Promise<VmExit>;
   private left = false;
+  /** What the guest did to itself; its process is ended by us. */
+  private cause: ExitCause | null = null;
+  /** We killed it: nobody asks why it ended. */
+  private unwanted = false;
 
   constructor(
     readonly spec: VmSpec,
@@ -34,13 +44,17 @@ export class QemuVm implements Vm {
     childExit?: Promise<number | null>,
   ) {
     this.exited = this.watch(childExit);
+    qmp.onEvent((event) => this.onEvent(event));
   }
 
   async state(): Promise<VmState> {
-    if (!this.alive()) return "exited";
+    if (this.cause || !this.alive()) return "exited";
     try {
-      const { running } = await this.qmp.query("query-status");
-      if (!this.alive()) return "exited";
+      const { running, status } = await this.qmp.query("query-status");
+      // An event that nobody heard: the guest ended while no daemon was there. How, its console tells.
+      if (status === "shutdown") this.ended("reset");
+      if (status === "internal-error") this.ended("crashed");
+      if (this.cause || !this.alive()) return "exited";
       if (typeof running !== "boolean")
         throw new EngineError("query-status: the VMM answers nonsense", "", {}, "nonsense");
       return running ? "running" : "paused";
@@ -55,6 +69,7 @@ export class QemuVm implements Vm {
   }
 
   async resume(): Promise<void> {
+    if (this.cause) throw new EngineError("the VM ended", "", {}, "gone");
     await this.qmp.call("cont");
   }
 
@@ -72,8 +87,14 @@ export class QemuVm implements Vm {
   }
 
   async kill(): Promise<void> {
+    this.unwanted = true;
     this.signal();
-    await this.exited;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () => late.reject(new EngineError(`process ${this.process.pid} does not end`)),
+      KILL_MS,
+    );
+    await Promise.race([this.exited, late.promise]).finally(() => clearTimeout(timer));
   }
 
   cpuMs(): number {
@@ -102,6 +123,21 @@ export class QemuVm implements Vm {
     } catch {}
   }
 
+  /** The machine is over: -no-shutdown leaves its VMM to us. */
+  private onEvent({ event, data }: QmpEvent): void {
+    if (event === "SHUTDOWN" && data?.guest === true)
+      this.ended(data.reason === "guest-shutdown" ? "poweroff" : "reset");
+  }
+
+  private ended(cause: ExitCause): void {
+    this.cause ??= cause;
+    this.signal();
+  }
+
+  private wasKilledForMemory(): boolean {
+    return !this.unwanted && killedForMemory(this.process.pid, this.process.startTime);
+  }
+
   private async watch(childExit: Promise<number | null> | undefined): Promise<VmExit> {
     const uncontrolled = this.qmp.closed.then(async (byVmm) => {
       if (!byVmm) return;
@@ -115,10 +151,12 @@ export class QemuVm implements Vm {
     else {
       await uncontrolled;
       while (this.alive()) await Bun.sleep(this.left ? LEFT_POLL_MS : POLL_MS);
+      await Bun.sleep(SETTLE_MS);
     }
     this.qmp.close();
     await this.cleanUp();
-    return { code, ...lastWords(this.spec.dir) };
+    const cause = this.cause ?? (this.wasKilledForMemory() ? "oom" : "crashed");
+    return { cause, code, ...lastWords(this.spec.dir) };
   }
 }
 

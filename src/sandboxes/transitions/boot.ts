@@ -3,10 +3,14 @@ import { rm } from "node:fs/promises";
 import { newToken } from "../../lib/ids.ts";
 import type { Actor } from "../actor.ts";
 import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
+import { bootFailure } from "./boot-failure.ts";
 import { connect, identity, Transition } from "./steps.ts";
 
 /** How long a boot may take until the agent answers, ms: generous, emulated machines are slow. */
 export const BOOT_MS = 120_000;
+
+/** Reasons for a boot that the row goes on telling. */
+const TOLD = new Set(["memory_lost", "reboot", "restart", "unresponsive", "panic", "oom", "crashed"]);
 
 export async function bootFromDisk(actor: Actor): Promise<void> {
   const { row, deps } = actor;
@@ -14,6 +18,7 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
   await deps.memory.reserve(row.id, row.memory_mb);
   const oldMemory = `${actor.dir}/${row.mem_file}`;
   const oldState = statePath(actor);
+  const because = row.reason;
   const generation = row.generation + 1;
   try {
     actor.diskReservation = deps.storage.reserve(row.memory_mb * 1024 * 1024, `memory of ${row.name}`);
@@ -45,14 +50,16 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
     t.end({
       status: "running",
       last_error: "",
-      reason: row.reason === "memory_lost" ? "memory_lost" : "boot",
+      reason: TOLD.has(because) ? because : "boot",
+      ...(row.init ? { init_status: "" } : {}),
     });
   } catch (error) {
+    const failure = bootFailure(actor, error);
     const vm = actor.vm;
     actor.detach();
     await vm?.kill();
     t.end({ status: "stopped", pid: 0, pid_start: 0 });
-    throw error;
+    throw failure;
   }
   t.log();
 }

@@ -1,6 +1,7 @@
 /** Copies a machine as it is now: memory, device state and disk of one moment. The source goes on. */
 import { rm } from "node:fs/promises";
-import { EngineError } from "../../engine/engine.ts";
+import { EngineError, isVmmSilent } from "../../engine/engine.ts";
+import { isSilence } from "../../guest/errors.ts";
 import { AppError, conflict } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
@@ -38,12 +39,13 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     await deps.storage.sync([spec.memoryPath, disk]);
     t.reached("flushed");
     await actor.guest!.prepareClone(10_000).catch((cause) => {
+      if (isSilence(cause)) throw cause;
       throw new AppError(
         "guest_failed",
         `the agent of sandbox "${actor.row.name}" did not prepare for the snapshot`,
         {
           cause,
-          remedy: `bhatti inspect ${actor.row.name} shows its state; bhatti stop ${actor.row.name} and bhatti start ${actor.row.name} begin anew`,
+          remedy: `bhatti inspect ${actor.row.name} shows its state; bhatti restart ${actor.row.name} boots it from its disk`,
         },
       );
     });
@@ -72,7 +74,7 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     return { pauseMs, stateSha256: await sha256(`${into}/state`), ...agentOf(actor) };
   } catch (error) {
     for (const file of ["mem", "state", "disk"]) await rm(`${into}/${file}`, { force: true });
-    await goOn(actor, was, frozen);
+    if (!isVmmSilent(error)) await goOn(actor, was, frozen);
     t.end();
     throw error;
   } finally {

@@ -6,6 +6,7 @@ import type { WaitingVm } from "../../templates/vm-pool.ts";
 import type { Actor } from "../actor.ts";
 import { netOf, ownerOf, vmSpec } from "../vm-spec.ts";
 import { BOOT_MS } from "./boot.ts";
+import { bootFailure } from "./boot-failure.ts";
 import { CONFIGURE_MS, connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
 
 export interface CreateSource {
@@ -70,7 +71,11 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   row.token = from?.token ?? "";
   connect(actor);
   // A clone's agent listens already; a booting one is asked until it does.
-  if (!from) await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS));
+  if (!from) {
+    await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS)).catch((error: unknown) => {
+      throw bootFailure(actor, error);
+    });
+  }
   t.reached("agent");
   const token = newToken();
   row.agent_generation = (from?.agentGeneration ?? 0) + 1;

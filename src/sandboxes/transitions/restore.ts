@@ -93,6 +93,7 @@ export async function restore(actor: Actor): Promise<void> {
   // After a rollback the memory may be that of another sandbox: hostname and machine-id are set again.
   await actor.guest!.configure(identity(actor, rolledBack ? "clone" : "wake"), actor.alive(CONFIGURE_MS));
   actor.needsConfigure = false;
+  actor.health.well();
   t.reached("configured");
   t.end();
   t.log({ generation: row.generation });

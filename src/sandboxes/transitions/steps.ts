@@ -68,7 +68,8 @@ export class Transition {
 /** Connects to the agent with the token it holds now. */
 export function connect(actor: Actor): void {
   actor.guest?.disconnect();
-  actor.guest = actor.deps.connectGuest(actor.row.address, actor.row.token);
+  const { address, token } = actor.row;
+  actor.guest = actor.deps.connectGuest(address, token, () => actor.health.suspect());
 }
 
 /** What every configure call carries. */

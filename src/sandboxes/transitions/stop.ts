@@ -1,5 +1,6 @@
 /** hot or warm → cold: device state is written, memory is already in its file, the VMM ends. */
 import { rm } from "node:fs/promises";
+import { isVmmSilent } from "../../engine/engine.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import { statePath, vmSpec } from "../vm-spec.ts";
@@ -48,7 +49,7 @@ export async function stop(actor: Actor, reason: string): Promise<void> {
     });
   } catch (error) {
     await rm(path, { force: true });
-    await goOn(actor, was, frozen);
+    if (!isVmmSilent(error)) await goOn(actor, was, frozen);
     t.end();
     throw error;
   }

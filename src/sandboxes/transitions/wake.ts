@@ -6,6 +6,8 @@ import { bootFromDisk } from "./boot.ts";
 import { restore } from "./restore.ts";
 import { CONFIGURE_MS, connect, identity } from "./steps.ts";
 
+const HURRY_MS = 5000;
+
 export async function wake(actor: Actor): Promise<void> {
   const { deps, row } = actor;
   const began = performance.now();
@@ -45,7 +47,10 @@ export async function wake(actor: Actor): Promise<void> {
 /** The VM runs, but an earlier identity call got no answer. */
 async function configureAgain(actor: Actor): Promise<void> {
   connect(actor);
-  await actor.guest!.configure(identity(actor, "wake"), actor.alive(CONFIGURE_MS));
+  // One that is known to be silent is not waited for again and again.
+  const ms = actor.health.sick ? HURRY_MS : CONFIGURE_MS;
+  await actor.guest!.configure(identity(actor, "wake"), actor.alive(ms));
   actor.needsConfigure = false;
+  actor.health.well();
   actor.deps.rows.end(actor.row.id);
 }
