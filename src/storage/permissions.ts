@@ -3,9 +3,16 @@
  * alone. A VMM needs no way through them: its jail is built by root, and it enters as its own user afterwards.
  */
 import { chmodSync, lstatSync, readdirSync } from "node:fs";
+import { basename } from "node:path";
 
 /** Folders below the data directory that hold nothing but what a distribution publishes. VMMs read the kernel as 'others'. */
 const PUBLIC = new Set(["kernel", "bin"]);
+
+/**
+ * What the VMM of a running sandbox passes through, on its way to a socket that root holds there: nobody can list them, and
+ * the folder around them is root's alone.
+ */
+const PASSED = new Set(["vm", "out"]);
 
 /** Everything this process makes from now on is its user's alone. */
 export const makePrivate = (): number => process.umask(0o077);
@@ -17,7 +24,8 @@ export const makePrivate = (): number => process.umask(0o077);
 export function* openToOthers(root: string, skip = PUBLIC): Generator<string> {
   const facts = lstatSync(root, { throwIfNoEntry: false });
   if (!facts || facts.isSymbolicLink()) return;
-  if ((facts.mode & 0o077) !== 0) yield root;
+  const passed = facts.isDirectory() && (facts.mode & 0o777) === 0o711 && PASSED.has(basename(root));
+  if ((facts.mode & 0o077) !== 0 && !passed) yield root;
   if (!facts.isDirectory() || facts.uid !== 0) return;
   for (const name of readdirSync(root))
     if (!skip.has(name)) yield* openToOthers(`${root}/${name}`, new Set());

@@ -26,17 +26,21 @@ by_sudo() {
   cd "$CHECKOUT" && as_ann sudo ./install.sh && as_ann bhatti exec kept -- cat /workspace/file
 }
 checkout_stays_the_users() { [ -z "$(find "$CHECKOUT" ! -user ann -print | head -5 | tee /dev/stderr)" ]; }
-uninstalls() {
-  ./install.sh --uninstall --purge --yes || return 1
-  local left
-  left=$({
+left() {
+  {
     ip -br link | grep -E '^bh'
     ip netns list
     nft list tables | grep bhatti
-    readlink /proc/[0-9]*/exe | grep -E 'bhatti|qemu-system'
-    ls -d /etc/bhatti /var/lib/bhatti /var/lib/bhatti.btrfs /usr/local/bin/bhatti /root/.bhatti /var/log/bhatti
-  } 2>/dev/null)
-  [ -z "$left" ] || { echo "left: $left" && return 1; }
+    for dir in /proc/[0-9]*; do
+      ! readlink "$dir/exe" | grep -qE 'bhatti|lohar|qemu-system' || { echo "$dir" && tr '\0' ' ' <"$dir/cmdline" | cut -c1-300; }
+    done
+    ls -d /etc/bhatti /var/lib/bhatti /var/lib/bhatti.btrfs /usr/local/bin/bhatti /root/.bhatti /home/ann/.bhatti /var/log/bhatti
+  } 2>/dev/null
+}
+uninstalls() {
+  cp /var/log/bhatti/bhatti.log /tmp/daemon.log
+  as_ann sudo ./install.sh --uninstall --purge --yes || return 1
+  [ -z "$(left)" ] || { echo "left: $(left)" && tail -5 /tmp/daemon.log && return 1; }
 }
 
 must "install.sh" installs

@@ -1,0 +1,39 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mendPermissions, openToOthers } from "./permissions.ts";
+
+let root: string;
+const path = (name: string) => `${root}/${name}`;
+const folder = (name: string, mode: number) => {
+  mkdirSync(path(name), { recursive: true });
+  chmodSync(path(name), mode);
+};
+const file = (name: string, mode: number) => {
+  writeFileSync(path(name), "");
+  chmodSync(path(name), mode);
+};
+
+beforeAll(() => {
+  root = mkdtempSync("/tmp/bhatti-permissions-");
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+test("what a running VM passes through is not open, anything more is, and is closed", () => {
+  folder("one", 0o700);
+  folder("one/vm", 0o711);
+  folder("one/out", 0o711);
+  file("one/disk", 0o600);
+  expect([...openToOthers(root)]).toEqual([]);
+
+  folder("two", 0o711);
+  folder("two/vm", 0o755);
+  folder("two/out", 0o711);
+  file("two/out/socket", 0o666);
+  file("two/disk", 0o644);
+  const open = [...openToOthers(root)].sort();
+  expect(open).toEqual([path("two"), path("two/disk"), path("two/out/socket"), path("two/vm")]);
+
+  expect(mendPermissions(root)).toBe(4);
+  expect([...openToOthers(root)]).toEqual([]);
+  expect(statSync(path("two/out")).mode & 0o777).toBe(0o711);
+});
