@@ -1,96 +1,13 @@
 /** The contract of engines, kept by QEMU. */
 import { afterAll, beforeAll } from "bun:test";
-import { chownSync, mkdirSync, rmSync } from "node:fs";
-import { loharPath } from "../../src/daemon/lohar.ts";
-import { type Bench, engineContract } from "../../src/engine/contract.ts";
-import type { VmSpec } from "../../src/engine/engine.ts";
-import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
-import { createGuestClient } from "../../src/guest/client.ts";
-import { createImages } from "../../src/images/images.ts";
-import { createKernels } from "../../src/kernel/kernels.ts";
-import { hex, newId } from "../../src/lib/ids.ts";
-import { createLog } from "../../src/lib/log.ts";
-import { HostNetwork } from "../../src/network/create.ts";
-import { GUEST, type SandboxNet } from "../../src/network/network.ts";
-import { createStorage } from "../../src/storage/create.ts";
-import { claimBase } from "./claim.ts";
-import { BASE, prepareBase } from "./harness.ts";
+import { engineContract } from "../../src/engine/contract.ts";
+import { createBench } from "./engine-bench.ts";
 
-const dataDir = `${BASE}/mnt/base`;
-const root = `${BASE}/mnt/engine-${hex(3)}`;
-const owner = { userId: "contract", subnetIndex: 1 };
-const nets = new Map<string, SandboxNet>();
-const claim = claimBase();
-let bench: Bench;
-let network: HostNetwork;
+let made: Awaited<ReturnType<typeof createBench>>;
 
 beforeAll(async () => {
-  await prepareBase();
-  mkdirSync(root, { recursive: true, mode: 0o700 });
-  const lohar = await loharPath(dataDir);
-  const storage = await createStorage(dataDir);
-  const image = await createImages(dataDir).resolve("minimal");
-  network = new HostNetwork({
-    prefix: claim.prefix,
-    base: claim.base,
-    poolSize: 0,
-    dnsUpstreams: [],
-    log: createLog("error"),
-  });
-  await network.start([]);
-  const place = async (): Promise<VmSpec> => {
-    const net = network.plan(owner);
-    await network.attach(owner, net);
-    const id = newId();
-    const dir = `${root}/${id}`;
-    mkdirSync(dir, { mode: 0o700 });
-    nets.set(id, net);
-    return {
-      id,
-      dir,
-      uid: net.uid,
-      netns: net.netns,
-      tap: GUEST.tap,
-      mac: GUEST.mac,
-      shape: { vcpus: 1, memoryMib: 256 },
-      drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
-      memoryPath: `${dir}/mem`,
-      kernel: createKernels(dataDir).current(),
-    };
-  };
-  const own = (spec: VmSpec, path: string) => chownSync(path, spec.uid, spec.uid);
-  bench = {
-    engine: () => QemuEngine.create({ lohar, accel: "tcg" }),
-    async spec() {
-      const spec = await place();
-      await storage.clone(image.path, `${spec.dir}/disk`);
-      own(spec, `${spec.dir}/disk`);
-      return spec;
-    },
-    async copy(from) {
-      const spec = await place();
-      for (const file of ["disk", "mem"]) {
-        await storage.clone(`${from.dir}/${file}`, `${spec.dir}/${file}`);
-        own(spec, `${spec.dir}/${file}`);
-      }
-      return spec;
-    },
-    guest: (spec) =>
-      createGuestClient({ host: nets.get(spec.id)!.address, port: GUEST.agentPort, token: "" }),
-    async clean() {
-      for (const [id, net] of nets) {
-        await network.release(owner, net);
-        rmSync(`${root}/${id}`, { recursive: true, force: true });
-      }
-      nets.clear();
-    },
-  };
+  made = await createBench();
 }, 300_000);
+afterAll(() => made?.close());
 
-afterAll(async () => {
-  await network?.purge();
-  claim.release();
-  rmSync(root, { recursive: true, force: true });
-});
-
-engineContract("qemu", () => bench);
+engineContract("qemu", () => made.bench);
