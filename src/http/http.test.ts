@@ -73,7 +73,7 @@ describe("errors", () => {
 });
 
 describe("limits", () => {
-  test("bursts, refill, and forgetting the oldest", () => {
+  test("bursts and refill", () => {
     let now = 0;
     const limiter = new RateLimiter({ burst: 2, perSecond: 1 }, () => now);
     expect([limiter.take("a"), limiter.take("a")]).toEqual([0, 0]);
@@ -81,6 +81,19 @@ describe("limits", () => {
     expect(limiter.take("b")).toBe(0);
     now = 1500;
     expect(limiter.take("a")).toBe(0);
+  });
+
+  test("the key that was longest unused is forgotten, and nobody else", () => {
+    const limiter = new RateLimiter({ burst: 1, perSecond: 0.001 }, () => 0);
+    expect([limiter.take("first"), limiter.take("used")]).toEqual([0, 0]);
+    for (let i = 0; i < 9999; i++) {
+      limiter.take(`k${i}`);
+      limiter.take("used");
+    }
+    // Beyond ten thousand the bucket of "first" is gone: it may ask again. Those that were used since still may not.
+    expect(limiter.take("first")).toBe(0);
+    expect(limiter.take("used")).toBeGreaterThan(0);
+    expect(limiter.take("k9998")).toBeGreaterThan(0);
   });
 });
 
