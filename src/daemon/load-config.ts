@@ -1,4 +1,4 @@
-/** Reads the configuration file. Names: spec/http-api §20.1, plus our own. */
+/** Reads the configuration file: docs/configuration.md. */
 import { existsSync, readFileSync } from "node:fs";
 import { z } from "zod";
 import { type Config, DEFAULTS } from "./config.ts";

@@ -1,4 +1,4 @@
-/** Events of the product: what happened to what, for people and for programs. Types and meta: spec/http-api §19.2. */
+/** Events of the product: what happened to what, for people and for programs. Types: docs/http-api.md, Events. */
 export interface EventInput {
   type: string;
   userId?: string;

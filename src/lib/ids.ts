@@ -1,4 +1,4 @@
-/** Random identifiers. Formats: spec/http-api §24.2. */
+/** Random identifiers, in the formats that v1's clients know. */
 import { randomBytes } from "node:crypto";
 
 /** `bytes` random bytes as lower-case hex. */

@@ -1,4 +1,4 @@
-/** The network on Linux: iproute2 and nftables. Design: ARCHITECTURE.md, Network; lessons: spec/engine §16.4 and §17. */
+/** The network on Linux: iproute2 and nftables. Design: docs/network.md */
 import { existsSync } from "node:fs";
 import type { Logger } from "pino";
 import { KeyedMutex } from "../lib/keyed-mutex.ts";

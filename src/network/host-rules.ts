@@ -1,6 +1,6 @@
 /**
  * Rules on the host: one table each in the families inet and bridge, replaced together in one transaction. Everything
- * matches by interface name, never by address, so that a host inside a 10.x network keeps working (spec/engine L19).
+ * matches by interface name, never by address, so that a host inside a 10.x network keeps working.
  */
 
 import { isIP } from "node:net";

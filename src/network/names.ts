@@ -1,4 +1,4 @@
-/** Names, users and addresses of the network; everything is computed from a slot or a subnet index. spec/engine §6.1. */
+/** Names, users and addresses of the network; everything is computed from a slot or a subnet index. docs/network.md */
 import type { Owner, SandboxNet } from "./network.ts";
 
 /** Slots of one daemon. A slot is a namespace, a uid and an interface name. */

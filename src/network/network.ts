@@ -13,7 +13,7 @@ export const GUEST = {
 
 export interface Owner {
   userId: string;
-  /** 1-based; owns 10.hi.lo.0/24 with hi = index div 255, lo = index mod 255 (spec/engine §6.1). */
+  /** 1-based; owns 10.hi.lo.0/24 with hi = index div 255, lo = index mod 255. */
   subnetIndex: number;
 }
 

@@ -1,4 +1,4 @@
-/** A bridge and a DNS responder per owner, there from the first attached sandbox to the last. spec/engine L16, L17, L42. */
+/** A bridge and a DNS responder per owner, there from the first attached sandbox to the last. */
 import { existsSync } from "node:fs";
 import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import type { Dns, Responder } from "./dns/dns.ts";

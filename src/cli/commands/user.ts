@@ -159,7 +159,7 @@ function known(users: Users, name: string): User {
   return user;
 }
 
-/** The record's members on the wire: spec/cli §30. */
+/** The record as --json prints it; members that v1 had keep their names. */
 const wire = (user: User) => ({
   id: user.id,
   name: user.name,
