@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up a bhatti server on this machine, or repairs it: safe to run again.
 #
-#   sudo ./install.sh [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR:PORT]
+#   sudo ./install.sh [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR:PORT] [--memory-pool SIZE]
 #   sudo ./install.sh --uninstall [--purge]
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
@@ -14,6 +14,8 @@ usage() {
 usage: sudo ./install.sh [options]
 
   --storage DIR      where the data's loopback file goes (default /var/lib)
+  --memory-pool SIZE the reserve for guest memory, allocated (default: the host's memory and a quarter, at most a
+                     quarter of the free disk), e.g. 32G
   --no-loopback      use /var/lib/bhatti as it is, even without reflink
   --distro NAME      what the minimal image is made of: debian (13, default) or, untested, ubuntu (24.04)
   --listen ADDR      address of the API (default 127.0.0.1:8080)
@@ -27,7 +29,7 @@ setup_args=()
 uninstall=0 purge=0 yes=0
 while [ $# -gt 0 ]; do
   case "$1" in
-    --storage | --distro | --listen)
+    --storage | --distro | --listen | --memory-pool)
       [ $# -ge 2 ] || die "$1 needs a value"
       setup_args+=("$1" "$2")
       shift

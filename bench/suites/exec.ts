@@ -1,5 +1,4 @@
 /** Commands and files on a hot sandbox. */
-import { Database } from "bun:sqlite";
 import { createGuestClient } from "../../src/guest/client.ts";
 import { ms, program, repeat, root, type Suite } from "../stage.ts";
 
@@ -16,9 +15,8 @@ export const exec: Suite = {
     const { api } = installation;
     await api.create({ name: "exec", memory_mb: 512 });
     const view = await api.get("exec");
-    const db = new Database(`${installation.dataDir}/state.db`, { readonly: true });
-    const { token } = db.query("SELECT token FROM sandboxes WHERE name = 'exec'").get() as { token: string };
-    db.close();
+    const [row] = installation.query<{ token: string }>("SELECT token FROM sandboxes WHERE name = 'exec'");
+    const { token } = row!;
     const guest = createGuestClient({ host: view.ip, port: 1024, token });
     const sink = { stdout() {}, stderr() {} };
     try {

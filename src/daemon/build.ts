@@ -28,6 +28,7 @@ import { hostKey } from "../snapshots/host-key.ts";
 import { SnapshotRows } from "../snapshots/rows.ts";
 import { SnapshotService } from "../snapshots/snapshots.ts";
 import { createStorage } from "../storage/create.ts";
+import { MemoryPool } from "../storage/memory-pool.ts";
 import { Store } from "../store/store.ts";
 import { TemplateBuilder } from "../templates/builder.ts";
 import { Templates } from "../templates/templates.ts";
@@ -35,6 +36,7 @@ import { VmPool } from "../templates/vm-pool.ts";
 import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
+import { databaseFile } from "./files.ts";
 import { loharPath } from "./lohar.ts";
 import { migrations } from "./migrations.ts";
 import { operations } from "./operations.ts";
@@ -45,7 +47,7 @@ export async function build(config: Config, log: Logger) {
   const { dataDir } = config;
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   await mkdir(`${dataDir}/sandboxes`, { recursive: true, mode: 0o700 });
-  const store = new Store(`${dataDir}/state.db`, migrations);
+  const store = new Store(databaseFile(dataDir), migrations);
   if (store.foreign.length > 0) {
     log.warn(
       { tables: store.foreign },
@@ -74,20 +76,22 @@ export async function build(config: Config, log: Logger) {
   });
   const connectGuest = (host: string, token: string, onSilence?: () => void) =>
     createGuestClient({ host, port: GUEST.agentPort, token, onSilence });
+  const memoryPool = new MemoryPool(dataDir);
   const memory = new MemoryBudget(config.memoryBudgetMb);
   const wakes = new Semaphore(config.maxConcurrentWakes);
   const room = (memoryMb: number) => roomFor(wakes, memory, memoryMb);
-  const templateDeps = { engine, kernels, network, storage, config, log, connectGuest, room };
+  const templateDeps = { engine, kernels, network, storage, memoryPool, config, log, connectGuest, room };
   const templates = new Templates(templateDeps, new TemplateBuilder(templateDeps));
   // Waiting VMs are a luxury: at most half of the budget is in use when one more is prepared.
   const pool = new VmPool(
     templateDeps,
     templates,
-    (mb) => memory.heldMb() + pool.heldMb() + mb < memory.budgetMb / 2,
+    (mb) =>
+      memory.heldMb() + pool.heldMb() + mb < memory.budgetMb / 2 && memoryPool.freeBytes() > 2 * mb * 1048576,
   );
   memory.alsoHeldMb = () => pool.heldMb();
   memory.onRelease = () => pool.roomMade();
-  const events = new EventLog(`${dataDir}/events.db`, store, log);
+  const events = new EventLog(`${dataDir}/events.db`, store, log, true);
   const metrics = new Metrics();
   const sandboxes = new SandboxService({
     rows: new SandboxRows(store),
@@ -101,6 +105,7 @@ export async function build(config: Config, log: Logger) {
     events,
     metrics,
     memory,
+    memoryPool,
     wakes,
     log,
     config,
@@ -121,6 +126,7 @@ export async function build(config: Config, log: Logger) {
     sandboxes,
     engine,
     storage,
+    memoryPool,
     events,
     log,
     currentKernel: () => kernels.current().version,
@@ -128,6 +134,14 @@ export async function build(config: Config, log: Logger) {
     hostKey: await hostKey(dataDir, storage),
     config,
   });
+  // What can be spared, cheapest first: VMs that wait for nobody yet, memory that sleeps, memory that idles, templates.
+  memoryPool.makeRoom = [
+    () => pool.shrink(),
+    () => sandboxes.moveOutOne(),
+    () => snapshots.moveOutOne(),
+    () => sandboxes.evictOne(),
+    () => templates.dropOne(),
+  ];
   const users = new Users(store);
   const authFailures = new AuthFailures(events);
   const app = createApp({

@@ -16,6 +16,10 @@ export interface Config {
   memoryBudgetMb: number;
   /** Largest disk that a sandbox may ask for, MiB. */
   maxDiskMb: number;
+  /** File of the reserve (guest memory, database); "" = beside the data's own file, or in the data directory. */
+  memoryPoolFile: string;
+  /** Size of a new reserve, MiB; 0 = by the host's memory and disk. */
+  memoryPoolMb: number;
   /** Concurrent restores and boots. */
   maxConcurrentWakes: number;
   /** Namespaces kept ready. */
@@ -49,6 +53,8 @@ export const DEFAULTS: Config = {
   probeEveryS: 20,
   memoryBudgetMb: 0,
   maxDiskMb: 65_536,
+  memoryPoolFile: "",
+  memoryPoolMb: 0,
   maxConcurrentWakes: 8,
   networkPool: 8,
   vmPool: 2,

@@ -2,13 +2,18 @@
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { flock } from "../lib/flock.ts";
 
-/** Takes flock(2) on `<data>/lock`, which the kernel drops with the process. Throws when another daemon holds it. */
+/** Taken by a daemon, and by a local command that opens the database while no daemon runs; null when somebody holds it. */
+export function tryLock(dataDir: string): (() => void) | null {
+  const fd = openSync(`${dataDir}/lock`, "a", 0o600);
+  if (flock(fd)) return () => closeSync(fd);
+  closeSync(fd);
+  return null;
+}
+
+/** Throws when another daemon holds the directory. */
 export function lockDataDir(dataDir: string): () => void {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  const fd = openSync(`${dataDir}/lock`, "a", 0o600);
-  if (!flock(fd)) {
-    closeSync(fd);
-    throw new Error(`another bhatti daemon uses ${dataDir}`);
-  }
-  return () => closeSync(fd);
+  const unlock = tryLock(dataDir);
+  if (!unlock) throw new Error(`another bhatti daemon uses ${dataDir}`);
+  return unlock;
 }

@@ -1,5 +1,5 @@
 /** `bhatti serve`: start, recover, listen, wait for a signal, leave. */
-import { unlinkSync, writeFileSync } from "node:fs";
+import { renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { listen } from "../http/listen.ts";
 import { watchImages } from "../images/watch.ts";
 import { collectKernels } from "../kernel/collect.ts";
@@ -7,11 +7,15 @@ import { createLog } from "../lib/log.ts";
 import { recover } from "../sandboxes/recovery.ts";
 import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
 import { makePrivate, mendPermissions } from "../storage/permissions.ts";
+import { localCommands } from "../users/local-commands.ts";
 import { VERSION } from "../version.ts";
+import { serveAdmin } from "./admin-socket.ts";
 import { build } from "./build.ts";
 import type { Config } from "./config.ts";
+import { adminSocket, daemonFile } from "./files.ts";
 import { lockDataDir } from "./lock.ts";
 import { watchPressure } from "./pressure.ts";
+import { openReserve } from "./reserve.ts";
 import { freezeAll, hostIsStopping } from "./shutdown.ts";
 
 /** Runs until a signal: SIGTERM and SIGINT leave VMs running, unless the host goes down; SIGUSR2 always saves them. */
@@ -23,6 +27,7 @@ export async function runDaemon(config: Config): Promise<number> {
   const unlock = lockDataDir(config.dataDir);
   const mended = mendPermissions(config.dataDir);
   if (mended > 0) log.warn({ mended }, "files of an older version were open to other users: closed");
+  await openReserve(config, (text) => log.info({ text }, "reserve"));
   const parts = await build(config, log);
   const { sandboxes, network, templates, snapshots, events } = parts;
   await network.start(
@@ -38,10 +43,17 @@ export async function runDaemon(config: Config): Promise<number> {
   const recovered = await recover(sandboxes);
   const server = listen(parts.app, config.listen, parts.sockets);
   const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
+  const stopAdmin = serveAdmin(
+    adminSocket(config.dataDir),
+    localCommands(parts.store, (type, user, meta) =>
+      events.record({ type, userId: user.id, meta: { name: user.name, ...meta } }),
+    ),
+  );
   writeFileSync(
-    `${config.dataDir}/daemon.json`,
+    `${daemonFile(config.dataDir)}.new`,
     JSON.stringify({ pid: process.pid, url: server.url, version: VERSION }),
   );
+  renameSync(`${daemonFile(config.dataDir)}.new`, daemonFile(config.dataDir));
   log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
   try {
     const needed = [...sandboxes.deps.rows.all(), ...snapshots.rows.all()].map((row) => row.kernel);
@@ -65,6 +77,7 @@ export async function runDaemon(config: Config): Promise<number> {
   log.info({ signal }, "stopping");
   events.record({ type: "daemon.shutdown", meta: { signal } });
   stopWatching();
+  stopAdmin();
   forgetImages();
   const saveAll = signal === "SIGUSR2" || (await hostIsStopping());
   await server.stop(saveAll ? 1000 : 10_000);
@@ -77,7 +90,7 @@ export async function runDaemon(config: Config): Promise<number> {
   await network.stop();
   await events.stop();
   parts.store.close();
-  unlinkSync(`${config.dataDir}/daemon.json`);
+  unlinkSync(daemonFile(config.dataDir));
   unlock();
   return 0;
 }

@@ -32,7 +32,8 @@ export async function chooseAccel(dataDir: string, kernel: KernelFiles): Promise
   const choice: Choice = works
     ? { accel: "kvm", why: "KVM works: a guest booted under it" }
     : { accel: "tcg", why: "/dev/kvm exists, but our kernel does not boot under it: software emulation" };
-  await writeFile(file, JSON.stringify({ ...choice, key }));
+  // Asked again next time when the disk is full.
+  await writeFile(file, JSON.stringify({ ...choice, key })).catch(() => {});
   return choice;
 }
 

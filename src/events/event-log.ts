@@ -50,13 +50,14 @@ export class EventLog implements Events {
   /** Events that were lost to a full queue or a failed write. */
   dropped = 0;
 
-  /** `path` of the database of events; `old`: where some still lie. */
+  /** `path` of the database of events; `old`: where some still lie; `alone`: see EventStore. */
   constructor(
     path: string,
     private readonly old: Store,
     private readonly log: Logger,
+    alone = false,
   ) {
-    this.store = new EventStore(path);
+    this.store = open(path, alone, log);
     this.timers = [
       setInterval(() => void this.purge(), RETENTION_EVERY_MS),
       setInterval(() => this.collect(), COLLECT_EVERY_MS),
@@ -165,6 +166,16 @@ export class EventLog implements Events {
     } catch (err) {
       this.log.error({ err }, "old events were not deleted");
     }
+  }
+}
+
+/** A disk without room for its first page costs the events until the next start, never the daemon. */
+function open(path: string, alone: boolean, log: Logger): EventStore {
+  try {
+    return new EventStore(path, alone);
+  } catch (err) {
+    log.error({ err }, "the event log cannot be opened: events are kept in memory");
+    return new EventStore(":memory:");
   }
 }
 

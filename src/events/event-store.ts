@@ -24,11 +24,12 @@ export class EventStore {
   /** Types there are: some dozens. */
   private readonly types: Set<string>;
 
-  constructor(path: string) {
-    closeSync(openSync(path, "a", 0o600));
+  /** `alone`: nobody else opens it, so no shared memory is mapped, which would fault when the disk is full. */
+  constructor(path: string, alone = false) {
+    if (path !== ":memory:") closeSync(openSync(path, "a", 0o600));
     this.db = new Database(path, { create: true, strict: true });
     this.db.exec(`
-PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000; PRAGMA journal_size_limit=4194304;
+PRAGMA locking_mode=${alone ? "EXCLUSIVE" : "NORMAL"}; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000; PRAGMA journal_size_limit=4194304;
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   ts TEXT NOT NULL,

@@ -1,5 +1,6 @@
 /** `bhatti doctor`: every prerequisite in one line each, with what to do about it. */
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
+import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { chooseAccel } from "../engine/choose.ts";
 import { Cgroups } from "../engine/qemu/cgroup.ts";
@@ -8,9 +9,9 @@ import { run } from "../lib/run.ts";
 import { detectForeignDrop } from "../network/create.ts";
 import { createStorage } from "../storage/create.ts";
 import { openToOthers } from "../storage/permissions.ts";
+import { imageOf, isAllocated, reserveDir } from "../storage/reserve.ts";
 import { missingPrograms, PROGRAMS } from "./programs.ts";
-import { storageDir } from "./service.ts";
-import { loopFile } from "./storage.ts";
+import { loopFile, storageDir } from "./storage.ts";
 
 export interface Check {
   id: string;
@@ -44,6 +45,7 @@ export async function runDoctor(): Promise<Check[]> {
     ["engine", "engine", async () => engine(config.dataDir)],
     ["storage", "storage", async () => storage(config.dataDir)],
     ["space", "disk space", async () => space(config.dataDir)],
+    ["reserve", "memory reserve", async () => reserve(config.dataDir)],
     ["private", "files are private", async () => isPrivate(config.dataDir)],
     [
       "cgroups",
@@ -123,6 +125,27 @@ async function space(dataDir: string) {
     : ok(detail);
 }
 
+async function reserve(dataDir: string) {
+  const dir = reserveDir(dataDir);
+  const image = imageOf(dir);
+  if (!image) return fail(`${dir} is not mounted`, "sudo bhatti host service start");
+  if (!isAllocated(image))
+    return fail(
+      `${image} has holes: guest memory is not covered when the host's disk fills up`,
+      "free some space and restart the daemon: sudo bhatti host service restart",
+    );
+  const fs = statfsSync(dir);
+  const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
+  const detail = `${gib(fs.bavail * fs.bsize)} of ${gib(fs.blocks * fs.bsize)} free, all of it allocated`;
+  const data = imageOf(dataDir);
+  return data && !isAllocated(data)
+    ? warn(
+        `${detail}; but ${data} is sparse: guests' disks share the fate of the host's`,
+        "sudo ./install.sh, with enough free space on the host's disk",
+      )
+    : ok(detail);
+}
+
 /** Nobody but root and a sandbox's own user may open what holds a tenant's data, a key or a token. */
 async function isPrivate(dataDir: string) {
   if (process.getuid?.() !== 0) return warn("only root can look", "sudo bhatti doctor");
@@ -144,7 +167,7 @@ async function firewall() {
 }
 
 async function daemon(dataDir: string) {
-  const { url } = JSON.parse(readFileSync(`${dataDir}/daemon.json`, "utf8")) as { url: string };
+  const { url } = JSON.parse(readFileSync(daemonFile(dataDir), "utf8")) as { url: string };
   const answer = await fetch(`${url}/health`, { signal: AbortSignal.timeout(3000) }).catch(() => null);
   return answer?.ok ? ok(`answers at ${url}`) : fail("does not answer", "sudo bhatti host service start");
 }

@@ -1,5 +1,6 @@
 /** `bhatti host …`: maintenance of the server itself. */
 import { parseArgs } from "node:util";
+import { mebibytes } from "../cli/base/parse.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { loharPath } from "../daemon/lohar.ts";
 import { buildImage, type Distro } from "../images/build.ts";
@@ -8,7 +9,9 @@ import { makePrivate } from "../storage/permissions.ts";
 
 const HELP = `usage: bhatti host COMMAND
 
-  setup [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR]   install or repair this server
+  setup [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR]
+        [--memory-pool SIZE]               install or repair this server
+  memory-pool SIZE                         makes the reserve for guest memory larger, e.g. 64G
   kernel                                   install the distribution's newest guest kernel
   image NAME [--distro D] [--force]        build the image 'minimal'
   service start|stop|restart|status        the daemon ('stop --save' saves running sandboxes first)
@@ -25,6 +28,7 @@ export async function hostMain(args: string[]): Promise<number> {
       "no-loopback": { type: "boolean", default: false },
       distro: { type: "string", default: "debian" },
       listen: { type: "string", default: "127.0.0.1:8080" },
+      "memory-pool": { type: "string", default: "" },
       force: { type: "boolean", default: false },
       purge: { type: "boolean", default: false },
       save: { type: "boolean", default: false },
@@ -50,11 +54,22 @@ export async function hostMain(args: string[]): Promise<number> {
         loopback: !values["no-loopback"],
         distro,
         listen: values.listen,
+        memoryPoolMb: values["memory-pool"] ? mebibytes("--memory-pool")(values["memory-pool"]) : 0,
       });
       return 0;
     case "kernel": {
       const { dataDir } = loadConfig();
       console.log(await installKernel({ dataDir, lohar: await loharPath(dataDir), progress }));
+      return 0;
+    }
+    case "memory-pool": {
+      const sizeMb = mebibytes("memory-pool")(argument ?? "");
+      const { growReserve } = await import("../storage/reserve.ts");
+      const { reserveChoice } = await import("../daemon/reserve.ts");
+      await growReserve({ ...reserveChoice(loadConfig()), sizeMb });
+      console.log(
+        `the reserve has ${sizeMb} MiB; restart the daemon to use them: bhatti host service restart`,
+      );
       return 0;
     }
     case "image":

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { home } from "../cli/base/config.ts";
 import type { Config } from "../daemon/config.ts";
+import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { chooseAccel } from "../engine/choose.ts";
 import { createKernels } from "../kernel/kernels.ts";
@@ -121,7 +122,7 @@ async function hypervisor(dataDir: string): Promise<Verdict> {
 async function firewall(config: Config): Promise<Verdict> {
   const { table } = new Names(config.networkPrefix, config.networkBase);
   const remedy = "bhatti host service restart: the daemon puts its rules back";
-  if (!existsSync(`${config.dataDir}/daemon.json`))
+  if (!existsSync(daemonFile(config.dataDir)))
     return weak("the daemon is not running: no rules are in force");
   const rules = await Promise.all(
     ["inet", "bridge"].map((family) => run(["nft", "list", "table", family, table]).catch(() => "")),

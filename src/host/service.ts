@@ -3,11 +3,12 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { rm } from "node:fs/promises";
 import unit from "../../packaging/bhatti.service" with { type: "text" };
 import { releaseSignals } from "../cli/base/signals.ts";
+import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { run } from "../lib/run.ts";
 import { makePrivate, mendPermissions } from "../storage/permissions.ts";
 import { rotate } from "./rotate.ts";
-import { mountStorage } from "./storage.ts";
+import { mountStorage, storageDir } from "./storage.ts";
 
 const BINARY = "/usr/local/bin/bhatti";
 const UNIT = "/etc/systemd/system/bhatti.service";
@@ -93,12 +94,22 @@ async function answering(): Promise<void> {
   const end = Date.now() + START_MS;
   while (Date.now() < end) {
     try {
-      const { url } = JSON.parse(readFileSync(`${dataDir}/daemon.json`, "utf8")) as { url: string };
+      const { url } = JSON.parse(readFileSync(daemonFile(dataDir), "utf8")) as { url: string };
       if ((await fetch(`${url}/health`, { signal: AbortSignal.timeout(1000) })).ok) return;
     } catch {}
     await Bun.sleep(50);
   }
   throw new Error(`the daemon does not answer; see ${systemd() ? "journalctl -u bhatti" : LOG}`);
+}
+
+/** A disk without room for a new file is no reason not to run. */
+function logFile(): number | "ignore" {
+  try {
+    rotate(LOG, MAX_LOG);
+    return openSync(LOG, "a", 0o600);
+  } catch {
+    return "ignore";
+  }
 }
 
 /** Runs the daemon again whenever it dies, with a growing pause; passes signals on; keeps the log bounded. */
@@ -121,10 +132,9 @@ export async function supervise(): Promise<number> {
   for (let pause = 500; !stopping; pause = Math.min(pause * 2, 30_000)) {
     const began = Date.now();
     await mountStorage({ dataDir: loadConfig().dataDir, storage: storageDir() });
-    rotate(LOG, MAX_LOG);
-    const log = openSync(LOG, "a", 0o600);
+    const log = logFile();
     child = Bun.spawn([process.execPath, "serve"], { stdin: "ignore", stdout: log, stderr: log, cwd: "/" });
-    closeSync(log);
+    if (log !== "ignore") closeSync(log);
     await child.exited;
     if (Date.now() - began > 60_000) pause = 250;
     if (!stopping) await Bun.sleep(pause);
@@ -132,13 +142,4 @@ export async function supervise(): Promise<number> {
   clearInterval(watching);
   await rm(PID_FILE, { force: true });
   return 0;
-}
-
-/** Directory of the loopback file, as chosen at installation. */
-export function storageDir(): string {
-  try {
-    return readFileSync("/etc/bhatti/storage", "utf8").trim();
-  } catch {
-    return "/var/lib";
-  }
 }

@@ -1,14 +1,17 @@
 /** `bhatti host setup`: what install.sh leaves to the program. Safe to run again. */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { callAdmin } from "../daemon/admin-socket.ts";
 import { DEFAULTS } from "../daemon/config.ts";
+import { adminSocket, daemonFile } from "../daemon/files.ts";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
 import { loharPath } from "../daemon/lohar.ts";
-import { migrations } from "../daemon/migrations.ts";
+import { reserveChoice } from "../daemon/reserve.ts";
 import { buildImage, type Distro } from "../images/build.ts";
 import { installKernel } from "../kernel/install.ts";
 import { type Account, account, invoker, readAs, replaceAs } from "../lib/user-files.ts";
-import { Store } from "../store/store.ts";
-import { Users } from "../users/users.ts";
+import { hostMemory } from "../sandboxes/memory.ts";
+import { defaultReserveMb, mountReserve } from "../storage/reserve.ts";
+import type { LocalCommand } from "../users/local-commands.ts";
 import { startService } from "./service.ts";
 import { Steps } from "./step.ts";
 import { prepareStorage } from "./storage.ts";
@@ -18,6 +21,8 @@ export interface SetupOptions {
   loopback: boolean;
   distro: Distro;
   listen: string;
+  /** Size of the reserve, MiB; 0 = by the host's memory and disk. */
+  memoryPoolMb: number;
 }
 
 export async function setup(options: SetupOptions): Promise<void> {
@@ -27,7 +32,14 @@ export async function setup(options: SetupOptions): Promise<void> {
     mkdirSync("/etc/bhatti", { recursive: true });
     chmodSync("/etc/bhatti", 0o755);
     writeFileSync("/etc/bhatti/storage", `${options.storage}\n`);
-    await prepareStorage({ dataDir, ...options }, note);
+    const config = { ...(existsSync(configPath()) ? loadConfig() : DEFAULTS) };
+    const image = `${options.storage}/bhatti-memory.img`;
+    const reserveMb =
+      options.memoryPoolMb || config.memoryPoolMb || defaultReserveMb(image, hostMemory().totalMb);
+    await prepareStorage({ dataDir, ...options, reserveMb }, note);
+    const choice = reserveChoice(config);
+    await mountReserve({ ...choice, sizeMb: existsSync(choice.image) ? 0 : reserveMb }, note);
+    note(`${choice.image} is the reserve for guest memory and the database`);
   });
   await steps.run("configuration", async (note) => {
     if (!existsSync("/etc/bhatti/config.yaml")) {
@@ -61,7 +73,7 @@ interface Endpoint {
 
 /** The key is shown once, and kept in the configuration of root and of the invoking user. */
 async function adminUser(dataDir: string, note: (text: string) => void): Promise<Endpoint> {
-  const { url } = JSON.parse(readFileSync(`${dataDir}/daemon.json`, "utf8")) as { url: string };
+  const { url } = JSON.parse(readFileSync(daemonFile(dataDir), "utf8")) as { url: string };
   const people = [account("root"), invoker()].filter((person) => person !== null);
   const keys = await Promise.all(people.map((person) => keyOf(person)));
   const known = keys.find(Boolean);
@@ -73,18 +85,20 @@ async function adminUser(dataDir: string, note: (text: string) => void): Promise
       return { url, token: known };
     }
   }
-  const store = new Store(`${dataDir}/state.db`, migrations);
-  try {
-    const users = new Users(store);
-    const token = users.byName("admin")
-      ? users.rotateKey("admin")
-      : users.create({ name: "admin", admin: true, maxSandboxes: 50, maxSnapshots: 50 }).key;
-    for (const person of people) await saveConfig(person, url, token, note);
-    note(`API key of 'admin' (shown once; saved in ~/.bhatti/config.yaml): ${token}`);
-    return { url, token };
-  } finally {
-    store.close();
-  }
+  const local = async (command: LocalCommand) => {
+    const result = await callAdmin(adminSocket(dataDir), command);
+    if (!result) throw new Error("the daemon does not answer on its local socket");
+    return result;
+  };
+  const { users } = await local({ op: "list" });
+  const { key: token } = await local(
+    users.some(({ user }) => user.name === "admin")
+      ? { op: "rotate-key", name: "admin" }
+      : { op: "create", name: "admin", admin: true, limits: { maxSandboxes: 50, maxSnapshots: 50 } },
+  );
+  for (const person of people) await saveConfig(person, url, token!, note);
+  note(`API key of 'admin' (shown once; saved in ~/.bhatti/config.yaml): ${token}`);
+  return { url, token: token! };
 }
 
 export const configOf = (person: Account): string => `${person.home}/.bhatti/config.yaml`;

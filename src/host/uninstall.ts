@@ -6,9 +6,9 @@ import { createLog } from "../lib/log.ts";
 import { run } from "../lib/run.ts";
 import { invoker, removeAs } from "../lib/user-files.ts";
 import { HostNetwork } from "../network/create.ts";
-import { removeService, stopService, storageDir } from "./service.ts";
+import { removeService, stopService } from "./service.ts";
 import { Steps } from "./step.ts";
-import { isMounted, removeStorage } from "./storage.ts";
+import { isMounted, removeStorage, storageDir, unmountReserve } from "./storage.ts";
 
 export async function uninstall(purge: boolean): Promise<void> {
   const steps = new Steps(purge ? 4 : 3);
@@ -34,6 +34,7 @@ export async function uninstall(purge: boolean): Promise<void> {
       if (person) await removeAs(person, `${person.home}/.bhatti`).catch(() => {});
     });
   } else if (isMounted(config.dataDir)) {
+    await unmountReserve(config.dataDir);
     await run(["umount", config.dataDir]).catch(() => {});
   }
 }

@@ -49,6 +49,7 @@ export class Actor {
   /** When the present thermal state began, ms since the epoch. */
   since = Date.now();
 
+  private queued = 0;
   private tail: Promise<unknown> = Promise.resolve();
   private readonly held = new Set<Held>();
   private pending = 0;
@@ -79,12 +80,14 @@ export class Actor {
 
   /** Runs `work` after everything queued before it. */
   run<T>(work: () => Promise<T>): Promise<T> {
+    this.queued++;
     const result = this.tail.then(async () => {
       this.busy++;
       try {
         return await work();
       } finally {
         this.busy--;
+        this.queued--;
       }
     });
     this.tail = result.catch(() => {});
@@ -98,6 +101,11 @@ export class Actor {
   /** True when nobody holds or waits for the sandbox. */
   isFree(): boolean {
     return this.held.size === 0 && this.pending === 0;
+  }
+
+  /** True when no transition runs or waits: one that is started now runs at once. */
+  isQuiet(): boolean {
+    return this.queued === 0;
   }
 
   leases(): { kind: string; since: string }[] {

@@ -3,7 +3,7 @@ import { EngineError, type Vm } from "../engine/engine.ts";
 import type { Actor } from "./actor.ts";
 import type { JournalRow, SandboxRow } from "./rows.ts";
 import { connect } from "./transitions/steps.ts";
-import { vmSpec } from "./vm-spec.ts";
+import { memoryBytes, vmSpec } from "./vm-spec.ts";
 
 export interface AdoptionLimits {
   /** How long a VM that runs is asked again and again until it is given up and boots from its disk, ms. */
@@ -27,6 +27,7 @@ export async function adoptOrLose(
   const { row, deps } = actor;
   // What it holds counts from the first moment: it runs.
   deps.memory.adopt(row.id, row.memory_mb);
+  deps.memoryPool.adopt("sandboxes", row.engine_id, memoryBytes(row));
   actor.enter("hot");
   const began = Date.now();
   let nonsense = 0;

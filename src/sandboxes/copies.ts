@@ -25,7 +25,13 @@ export interface Admitted {
   createdFrom: "template" | "boot" | "snapshot" | "fork";
 }
 
-/** A copy of a machine in a directory: files `mem`, `state` and `disk` of one moment. */
+/** Where a copy of a machine goes: `state` and `disk` into the directory, `mem` to where snapshot `id` keeps its memory. */
+export interface CopyTarget {
+  id: string;
+  dir: string;
+}
+
+/** A copy of a machine: files `mem`, `state` and `disk` of one moment. */
 export interface Checkpoint {
   /** How long the source's vCPUs stood still, ms; 0 for a cold source. */
   pauseMs: number;
@@ -50,8 +56,8 @@ export interface Copies {
   has(user: User, ref: string): boolean;
   /** Sandboxes of the user, those that come and go included. */
   count(user: User): number;
-  /** Writes `mem`, `state` and `disk` into the directory `into`; the source goes on. */
-  checkpoint(id: string, into: string): Promise<Checkpoint>;
+  /** Writes `mem`, `state` and `disk`; the source goes on. On failure the caller removes what is there. */
+  checkpoint(id: string, into: CopyTarget): Promise<Checkpoint>;
   /** Replaces memory and disk in place; hot when it returns. */
   rollback(id: string, target: RollbackTarget): Promise<SandboxView>;
   /** A new sandbox from files. All-or-nothing like create. */

@@ -6,6 +6,7 @@ import type { Guest } from "../guest/guest.ts";
 import type { ImageSource } from "../images/image.ts";
 import type { Semaphore } from "../lib/semaphore.ts";
 import type { Network } from "../network/network.ts";
+import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Templates } from "../templates/templates.ts";
 import type { VmPool } from "../templates/vm-pool.ts";
@@ -56,6 +57,7 @@ export interface SandboxDeps {
   events: Events;
   metrics: SandboxMetrics;
   memory: MemoryBudget;
+  memoryPool: MemoryPool;
   wakes: Semaphore;
   log: Logger;
   config: SandboxConfig;

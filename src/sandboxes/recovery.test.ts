@@ -5,6 +5,7 @@ import { EngineError, type Vm, type VmExit } from "../engine/engine.ts";
 import type { EventInput } from "../events/events.ts";
 import { AppError } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
+import { MemoryPool } from "../storage/memory-pool.ts";
 import { Store } from "../store/store.ts";
 import type { SandboxDeps } from "./deps.ts";
 import { MemoryBudget } from "./memory.ts";
@@ -38,6 +39,7 @@ const wellVm = (patch: Partial<Vm> = {}): Vm =>
 function daemon(rows: Partial<SandboxRow>[], adopt: Record<string, () => Promise<Vm | null>> = {}) {
   const dataDir = mkdtempSync("/tmp/bhatti-recovery-");
   dirs.push(dataDir);
+  mkdirSync(`${dataDir}/reserved`);
   const table = new SandboxRows(new Store(`${dataDir}/state.db`, sandboxMigrations));
   table.store.db.exec("PRAGMA synchronous=OFF");
   const alive = new Set<number>();
@@ -79,6 +81,7 @@ function daemon(rows: Partial<SandboxRow>[], adopt: Record<string, () => Promise
     events: { record: (event: EventInput) => void seen.events.push(event) },
     metrics: { transition() {} },
     memory: new MemoryBudget(1 << 20),
+    memoryPool: new MemoryPool(dataDir),
     log: createLog("silent"),
     config: { dataDir },
     bootId: "this-boot",

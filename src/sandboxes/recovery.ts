@@ -3,9 +3,11 @@
  * the VMs that still run, and tells the truth about those that do not. Each sandbox is recovered in its own queue: one that
  * takes long, or cannot be recovered, delays neither the others nor the start.
  */
+import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { Actor } from "./actor.ts";
 import { type AdoptionLimits, adoptOrLose, endProcesses, lose } from "./adoption.ts";
+import type { SandboxDeps } from "./deps.ts";
 import type { JournalRow, SandboxRow } from "./rows.ts";
 import type { SandboxService } from "./sandboxes.ts";
 import { destroy } from "./transitions/destroy.ts";
@@ -49,7 +51,7 @@ export async function recover(service: SandboxService, limits = LIMITS): Promise
       }
     }
   });
-  await removeForeignDirectories(deps.config.dataDir, rows);
+  await removeForeignDirectories(deps, rows);
 
   const journal = new Map(deps.rows.journal().map((entry) => [entry.sandbox_id, entry]));
   const result: Recovered = { adopted: 0, cold: 0, lost: 0, undone: 0, pending: actors.length };
@@ -122,17 +124,25 @@ async function sweep(actor: Actor): Promise<void> {
   const { row } = actor;
   const keep = new Set([row.disk_file, row.mem_file]);
   if (row.consumed === 0) keep.add(`state.${row.generation}`);
-  for (const name of await readdir(actor.dir).catch(() => [])) {
-    if (/^(disk|mem|state)\./.test(name) && !keep.has(name))
-      await rm(`${actor.dir}/${name}`, { recursive: true, force: true });
-  }
+  const { memoryPool } = actor.deps;
+  const here = memoryPool.dir("sandboxes", row.engine_id);
+  // Of a file that was on its way in or out, the one in the reserve counts.
+  for (const dir of [here, actor.dir])
+    for (const name of await readdir(dir).catch(() => []))
+      if (
+        /^(disk|mem|state)\./.test(name) &&
+        (!keep.has(name) || (dir !== here && existsSync(`${here}/${name}`)))
+      )
+        await rm(`${dir}/${name}`, { recursive: true, force: true });
+  if (!actor.vm) memoryPool.settle("sandboxes", row.engine_id);
 }
 
 /** Directories without a row: what a create or template build left when the daemon died. */
-async function removeForeignDirectories(dataDir: string, rows: SandboxRow[]): Promise<void> {
-  const root = `${dataDir}/sandboxes`;
+async function removeForeignDirectories(deps: SandboxDeps, rows: SandboxRow[]): Promise<void> {
+  const root = `${deps.config.dataDir}/sandboxes`;
   const known = new Set(rows.map((row) => row.engine_id));
   for (const name of await readdir(root).catch(() => [])) {
     if (!known.has(name)) await rm(`${root}/${name}`, { recursive: true, force: true });
   }
+  await deps.memoryPool.sweep("sandboxes", known);
 }

@@ -3,7 +3,7 @@ import { AppError } from "../lib/errors.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import type { Actor } from "./actor.ts";
-import type { Admitted, Checkpoint, Copies, RollbackTarget } from "./copies.ts";
+import type { Admitted, Checkpoint, Copies, CopyTarget, RollbackTarget } from "./copies.ts";
 import { Creation } from "./creation.ts";
 import type { SandboxDeps } from "./deps.ts";
 import { patch } from "./patch.ts";
@@ -24,6 +24,9 @@ import { checkpoint } from "./transitions/checkpoint.ts";
 import { destroy } from "./transitions/destroy.ts";
 import { rollback } from "./transitions/rollback.ts";
 import { view } from "./view.ts";
+
+/** What stays in the reserve of memory that moved out (its device state), bytes. */
+const SMALL = 1 << 20;
 
 export class SandboxService implements Sandboxes, Copies {
   readonly registry = new Registry();
@@ -55,7 +58,7 @@ export class SandboxService implements Sandboxes, Copies {
     return this.deps.rows.count(user.id);
   }
 
-  checkpoint(id: string, into: string): Promise<Checkpoint> {
+  checkpoint(id: string, into: CopyTarget): Promise<Checkpoint> {
     const actor = this.registry.byIdOrGone(id);
     return actor.exclusive(() => checkpoint(actor, into));
   }
@@ -87,7 +90,7 @@ export class SandboxService implements Sandboxes, Copies {
     return {
       ...view(actor),
       memory_held_bytes: memory?.pssBytes ?? 0,
-      disk_used_bytes: disk.allocatedBytes,
+      disk_used_bytes: disk.allocatedBytes + this.deps.memoryPool.allocated("sandboxes", actor.row.engine_id),
       disk_exclusive_bytes: disk.exclusiveBytes,
       leases: actor.leases(),
       generation: actor.row.generation,
@@ -176,6 +179,35 @@ export class SandboxService implements Sandboxes, Copies {
         return false;
       });
       if (gone) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Moves the memory of the sandbox that has slept longest out of the reserve, to the data file system; its next wake brings
+   * it back. False when there is none, or no room for it there.
+   */
+  async moveOutOne(): Promise<boolean> {
+    const { memoryPool, storage } = this.deps;
+    const here = (actor: Actor) => memoryPool.allocated("sandboxes", actor.row.engine_id);
+    const asleep = [...this.registry.all()]
+      .filter(
+        (actor) => actor.thermal === "cold" && actor.row.consumed === 0 && actor.isQuiet() && !actor.gone,
+      )
+      .filter((actor) => here(actor) > SMALL)
+      .sort((a, b) => (a.row.stopped_at < b.row.stopped_at ? -1 : 1));
+    for (const actor of asleep) {
+      const room = storage.tryReserve(here(actor));
+      if (!room) return false;
+      try {
+        const moved = await actor.run(async () => {
+          if (actor.thermal !== "cold" || actor.gone) return false;
+          return memoryPool.moveOut("sandboxes", actor.row.engine_id, actor.row.mem_file);
+        });
+        if (moved) return true;
+      } finally {
+        room.release();
+      }
     }
     return false;
   }

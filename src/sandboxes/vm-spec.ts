@@ -16,7 +16,7 @@ export function vmSpec(actor: Actor): VmSpec {
     mac: GUEST.mac,
     shape: { vcpus: vcpusOf(row.cpus), memoryMib: row.memory_mb },
     drives: [{ id: "root", path: `${dir}/${row.disk_file}`, readOnly: false }],
-    memoryPath: `${dir}/${row.mem_file}`,
+    memoryPath: memoryPath(actor),
     // Only a start reads it: a VM that runs goes on, and is adopted and saved, when its kernel is missing.
     get kernel() {
       return actor.deps.kernels.get(row.kernel);
@@ -40,5 +40,13 @@ export const netOf = (row: SandboxRow): SandboxNet => ({
   gateway: row.gateway,
 });
 
-export const statePath = (actor: Actor, generation = actor.row.generation): string =>
-  `${actor.dir}/state.${generation}`;
+/** Guest memory, in the reserve or moved out. */
+export const memoryPath = ({ row, deps }: Actor): string =>
+  deps.memoryPool.locate("sandboxes", row.engine_id, row.mem_file);
+
+/** Device state, which is written when the data's file system may be full: in the reserve as well. */
+export const statePath = ({ row, deps }: Actor, generation = row.generation): string =>
+  deps.memoryPool.locate("sandboxes", row.engine_id, `state.${generation}`);
+
+/** What a running VM is promised, bytes. */
+export const memoryBytes = (row: SandboxRow): number => row.memory_mb * 1024 * 1024;

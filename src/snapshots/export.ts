@@ -1,15 +1,16 @@
 /** A snapshot as one file: a zstd-compressed, sparse tar of manifest.json, disk, state and mem. */
 import { mkdir, rm, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
-import { digests, namesOf } from "./files.ts";
+import { digests, namesOf, type PathOf } from "./files.ts";
 import { FORMAT, type Manifest, signManifest } from "./manifest.ts";
 import type { SnapshotRow } from "./rows.ts";
 
 export interface ExportOptions {
   row: SnapshotRow;
-  /** Directory of the snapshot's files. */
-  dir: string;
+  /** Where the snapshot's files are. */
+  at: PathOf;
   /** A directory of this export alone is made here, and removed. */
   scratch: string;
   lohar: string;
@@ -21,7 +22,7 @@ export interface ExportOptions {
 
 /** Streams the archive. Hashing and packing are children, which end with `signal`. */
 export async function exportSnapshot(options: ExportOptions): Promise<ReadableStream<Uint8Array>> {
-  const { row, dir, lohar, key, signal } = options;
+  const { row, at, lohar, key, signal } = options;
   const own = `${options.scratch}/.export-${hex(8)}`;
   const finish = async () => {
     await rm(own, { recursive: true, force: true });
@@ -29,7 +30,7 @@ export async function exportSnapshot(options: ExportOptions): Promise<ReadableSt
   };
   try {
     const names = namesOf(row.kind);
-    const files = await digests(lohar, dir, names, signal);
+    const files = await digests(lohar, at, names, signal);
     await mkdir(own, { mode: 0o700 });
     const manifest: Manifest = {
       format: FORMAT,
@@ -53,7 +54,8 @@ export async function exportSnapshot(options: ExportOptions): Promise<ReadableSt
     const tar = Bun.spawn(
       [
         ...["tar", "--sparse", "--format=gnu", "--use-compress-program=zstd -3 -T0", "-c"],
-        ...["-C", own, "manifest.json", "-C", dir, ...names],
+        ...["-C", own, "manifest.json"],
+        ...names.flatMap((name) => ["-C", dirname(at(name)), name]),
       ],
       { stdin: "ignore", stdout: "pipe", stderr: "ignore", signal, killSignal: "SIGKILL" },
     );

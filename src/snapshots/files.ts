@@ -11,6 +11,9 @@ export interface FileFacts {
 
 export type FileName = "mem" | "state" | "disk";
 
+/** Where a file of a snapshot is: its memory lies in the reserve, or moved out beside the others. */
+export type PathOf = (name: string) => string;
+
 /** In the order of an archive: what a cold import wants comes first. */
 export const namesOf = (kind: "memory" | "disk"): FileName[] =>
   kind === "memory" ? ["disk", "state", "mem"] : ["disk"];
@@ -20,14 +23,14 @@ export const namesOf = (kind: "memory" | "disk"): FileName[] =>
  * is what the memory must have. @throws Error when a file is not what it should be.
  */
 export async function seal(
-  dir: string,
+  at: PathOf,
   kind: "memory" | "disk",
   memoryMb: number,
 ): Promise<Record<string, FileFacts>> {
   const facts: Record<string, FileFacts> = {};
   for (const name of namesOf(kind)) {
-    await chmod(`${dir}/${name}`, 0o400);
-    const s = await lstat(`${dir}/${name}`);
+    await chmod(at(name), 0o400);
+    const s = await lstat(at(name));
     if (!s.isFile() || s.nlink !== 1) throw new Error(`${name} is not a plain file`);
     if (name === "mem" && s.size !== memoryMb * 1048576)
       throw new Error("mem has another size than the memory");
@@ -42,11 +45,11 @@ export async function seal(
  */
 export async function digests(
   lohar: string,
-  dir: string,
+  at: PathOf,
   names: FileName[],
   signal?: AbortSignal,
 ): Promise<Record<string, { size: number; data: number; sha256: string }>> {
-  const paths = names.map((name) => `${dir}/${name}`);
+  const paths = names.map(at);
   return JSON.parse(await run([lohar, "archive", "digest", ...paths], { signal }));
 }
 
@@ -55,16 +58,16 @@ export async function digests(
  * hash is known and right: hashing gigabytes at every snapshot would cost more than it is worth.
  */
 export async function damage(
-  dir: string,
+  at: PathOf,
   facts: Record<string, FileFacts>,
   lohar: string,
 ): Promise<string | null> {
   for (const [name, known] of Object.entries(facts)) {
-    const s = await lstat(`${dir}/${name}`).catch(() => null);
+    const s = await lstat(at(name)).catch(() => null);
     if (!s?.isFile()) return `${name} is missing`;
     if (s.size !== known.size) return `${name} is truncated`;
     if (s.mtimeMs === known.mtimeMs) continue;
-    const now = known.digest && (await digests(lohar, dir, [name as FileName]))[name]?.sha256;
+    const now = known.digest && (await digests(lohar, at, [name as FileName]))[name]?.sha256;
     if (!now || now !== known.digest) return `${name} was changed`;
   }
   return null;

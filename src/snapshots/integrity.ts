@@ -1,13 +1,13 @@
 /** Whether a snapshot is still what it was; noticed before anybody boots from it. */
 import { AppError, conflict } from "../lib/errors.ts";
 import { sha256 } from "../lib/hash.ts";
-import { damage, type FileFacts } from "./files.ts";
+import { damage, type FileFacts, type PathOf } from "./files.ts";
 import type { SnapshotRow } from "./rows.ts";
 
 /** Refuses a snapshot that cannot be what it was. */
 export async function verify(
   row: SnapshotRow,
-  dir: string,
+  at: PathOf,
   fingerprint: string,
   lohar: string,
 ): Promise<void> {
@@ -17,9 +17,9 @@ export async function verify(
       "export it and import it with --cold to keep its disk",
     );
   }
-  const wrong = await damage(dir, JSON.parse(row.files) as Record<string, FileFacts>, lohar);
+  const wrong = await damage(at, JSON.parse(row.files) as Record<string, FileFacts>, lohar);
   if (wrong) throw damaged(row.name, wrong);
-  if (row.kind === "memory" && (await sha256(`${dir}/state`)) !== row.state_sha256) {
+  if (row.kind === "memory" && (await sha256(at("state"))) !== row.state_sha256) {
     throw damaged(row.name, "state was changed");
   }
 }

@@ -10,11 +10,12 @@ import type { Admitted, Copies } from "../sandboxes/copies.ts";
 import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
+import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import { exportSnapshot } from "./export.ts";
-import { namesOf, seal } from "./files.ts";
+import { namesOf, type PathOf, seal } from "./files.ts";
 import { importSnapshot } from "./import.ts";
 import { verify } from "./integrity.ts";
 import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
@@ -27,6 +28,7 @@ export interface SnapshotDeps {
   sandboxes: Copies;
   engine: Pick<Engine, "fingerprint">;
   storage: Storage;
+  memoryPool: MemoryPool;
   events: Events;
   log: Logger;
   /** Kernel that a snapshot without memory boots with. */
@@ -58,6 +60,16 @@ export class SnapshotService implements Snapshots {
     return `${this.root}/${row.id}`;
   }
 
+  private at(row: SnapshotRow): PathOf {
+    const memory = this.deps.memoryPool.locate("snapshots", row.id, "mem");
+    return (name) => (name === "mem" ? memory : `${this.dir(row)}/${name}`);
+  }
+
+  private async removeFiles(row: SnapshotRow): Promise<void> {
+    await rm(this.dir(row), { recursive: true, force: true });
+    await this.deps.memoryPool.remove("snapshots", row.id);
+  }
+
   /** Removes what a former daemon left half done: rows that are not ready, directories without a row. */
   async start(): Promise<void> {
     await mkdir(this.root, { recursive: true, mode: 0o700 });
@@ -65,13 +77,14 @@ export class SnapshotService implements Snapshots {
     for (const row of this.rows.all()) {
       if (row.status === "ready") ready.add(row.id);
       else {
-        await rm(this.dir(row), { recursive: true, force: true });
+        await this.removeFiles(row);
         this.rows.delete(row.id);
       }
     }
     for (const name of await readdir(this.root)) {
       if (!ready.has(name)) await rm(`${this.root}/${name}`, { recursive: true, force: true });
     }
+    await this.deps.memoryPool.sweep("snapshots", ready);
   }
 
   async create(user: User, sandboxRef: string, name: string): Promise<SnapshotView> {
@@ -97,7 +110,7 @@ export class SnapshotService implements Snapshots {
     }
     this.rows.update(row, { status: "deleting" });
     faultPoint("snapshot-delete:marked");
-    await rm(this.dir(row), { recursive: true, force: true });
+    await this.removeFiles(row);
     this.rows.delete(row.id);
     this.event("snapshot.deleted", user, "", { name });
   }
@@ -142,7 +155,7 @@ export class SnapshotService implements Snapshots {
       });
       return { sandboxes, pause_ms: row.pause_ms };
     } finally {
-      await rm(dir, { recursive: true, force: true });
+      await this.removeFiles(row);
     }
   }
 
@@ -158,7 +171,7 @@ export class SnapshotService implements Snapshots {
     const keep = options.safety !== false;
     if (keep) assertSafetyRoom(this.rows, user, source.name);
     const { sandbox, safety } = await this.using(row, async () => {
-      await verify(row, this.dir(row), this.deps.engine.fingerprint(), this.deps.lohar);
+      await verify(row, this.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
       const safety = keep ? await this.take(user, source, `before-restore-${hex(3)}`, true) : null;
       const sandbox = await this.deps.sandboxes.rollback(source.id, {
         clone: this.source(row, "snapshot"),
@@ -196,10 +209,10 @@ export class SnapshotService implements Snapshots {
     };
     try {
       // Of another VMM or CPU it is worth as much elsewhere, or as a disk.
-      await verify(row, this.dir(row), row.fingerprint, deps.lohar);
+      await verify(row, this.at(row), row.fingerprint, deps.lohar);
       return await exportSnapshot({
         row,
-        dir: this.dir(row),
+        at: this.at(row),
         scratch: this.root,
         lohar: deps.lohar,
         key: deps.hostKey,
@@ -240,10 +253,10 @@ export class SnapshotService implements Snapshots {
         key: deps.hostKey,
         storage: deps.storage,
       });
-      const files = await seal(dir, columns.kind, columns.memory_mb);
+      const files = await seal(this.at(row), columns.kind, columns.memory_mb);
       for (const [file, digest] of Object.entries(digests)) if (files[file]) files[file].digest = digest;
-      const { allocatedBytes } = await deps.storage.usage(dir);
-      await deps.storage.sync(namesOf(columns.kind).map((file) => `${dir}/${file}`));
+      const { allocatedBytes } = await this.usage(row);
+      await deps.storage.sync(namesOf(columns.kind).map(this.at(row)));
       options.signal.throwIfAborted();
       this.rows.update(row, {
         ...columns,
@@ -254,7 +267,7 @@ export class SnapshotService implements Snapshots {
       this.event("snapshot.imported", user, "", { name, kind: row.kind, ...(notice ? { notice } : {}) });
       return { ...(await this.view(row)), ...(notice ? { notice } : {}) };
     } catch (error) {
-      await rm(dir, { recursive: true, force: true });
+      await this.removeFiles(row);
       this.rows.delete(row.id);
       throw error;
     } finally {
@@ -290,9 +303,9 @@ export class SnapshotService implements Snapshots {
       faultPoint("snapshot:begin");
       await this.fill(row, source.id);
       faultPoint("snapshot:filled");
-      const files = await seal(dir, "memory", row.memory_mb);
-      await this.deps.storage.sync(namesOf("memory").map((file) => `${dir}/${file}`));
-      const { allocatedBytes } = await this.deps.storage.usage(dir);
+      const files = await seal(this.at(row), "memory", row.memory_mb);
+      await this.deps.storage.sync(namesOf("memory").map(this.at(row)));
+      const { allocatedBytes } = await this.usage(row);
       this.rows.update(row, {
         ...row,
         files: JSON.stringify(files),
@@ -301,7 +314,7 @@ export class SnapshotService implements Snapshots {
       });
       faultPoint("snapshot:ready");
     } catch (error) {
-      await rm(dir, { recursive: true, force: true });
+      await this.removeFiles(row);
       this.rows.delete(row.id);
       throw error;
     }
@@ -315,7 +328,7 @@ export class SnapshotService implements Snapshots {
   }
 
   private async fill(row: SnapshotRow, sandboxId: string): Promise<void> {
-    const done = await this.deps.sandboxes.checkpoint(sandboxId, this.dir(row));
+    const done = await this.deps.sandboxes.checkpoint(sandboxId, { id: row.id, dir: this.dir(row) });
     Object.assign(row, {
       pause_ms: done.pauseMs,
       state_sha256: done.stateSha256,
@@ -333,7 +346,7 @@ export class SnapshotService implements Snapshots {
     name: string | undefined,
     prefix: string,
   ) {
-    if (how === "snapshot") await verify(row, this.dir(row), this.deps.engine.fingerprint(), this.deps.lohar);
+    if (how === "snapshot") await verify(row, this.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
     if (name !== undefined && this.deps.sandboxes.has(user, name)) throw nameInUse(name);
     const { config } = this.deps;
     const want: Admitted = {
@@ -369,6 +382,7 @@ export class SnapshotService implements Snapshots {
     return {
       kind,
       dir: this.dir(row),
+      memory: this.at(row)("mem"),
       token: row.token,
       agentGeneration: row.agent_generation,
       kernel: row.kernel,
@@ -410,11 +424,41 @@ export class SnapshotService implements Snapshots {
   }
 
   private async view(row: SnapshotRow): Promise<SnapshotView> {
-    const usage = await this.deps.storage.usage(this.dir(row)).catch(() => null);
+    const usage = await this.usage(row).catch(() => null);
     return {
       ...plainView(row),
       ...(usage ? { allocated_bytes: usage.allocatedBytes, exclusive_bytes: usage.exclusiveBytes } : {}),
     };
+  }
+
+  /** Bytes on disk; what of the memory is shared with others is not looked for. */
+  private async usage(row: SnapshotRow) {
+    const files = await this.deps.storage.usage(this.dir(row));
+    const memory = this.deps.memoryPool.allocated("snapshots", row.id);
+    return {
+      allocatedBytes: files.allocatedBytes + memory,
+      exclusiveBytes: files.exclusiveBytes === null ? null : files.exclusiveBytes + memory,
+    };
+  }
+
+  /** Moves the memory of the oldest snapshot that nobody reads out of the reserve; false when there is none. */
+  async moveOutOne(): Promise<boolean> {
+    const { memoryPool, storage } = this.deps;
+    const oldest = this.rows
+      .all()
+      .filter((row) => row.status === "ready" && !this.inUse.has(row.id))
+      .filter((row) => memoryPool.allocated("snapshots", row.id) > 0)
+      .sort((a, b) => (a.created_at < b.created_at ? -1 : 1));
+    for (const row of oldest) {
+      const room = storage.tryReserve(memoryPool.allocated("snapshots", row.id));
+      if (!room) return false;
+      try {
+        if (await this.using(row, () => memoryPool.moveOut("snapshots", row.id, "mem"))) return true;
+      } finally {
+        room.release();
+      }
+    }
+    return false;
   }
 
   private event(type: string, user: User, sandboxId: string, meta: Record<string, unknown>): void {

@@ -27,6 +27,7 @@ import { blankRow } from "./views.ts";
 
 const dir = mkdtempSync("/var/tmp/bhatti-transfer-");
 const source = `${dir}/source`;
+const inside = (folder: string) => (name: string) => `${folder}/${name}`;
 const user = { id: "usr_1", maxMemoryMbPerSandbox: 1024, maxCpusPerSandbox: 4 } as User;
 const storage = { sync: async () => {} };
 const never = new AbortController().signal;
@@ -68,7 +69,7 @@ function put(path: string, size: number, data: Record<number, string>): void {
 async function exported(change: Partial<SnapshotRow> = {}, signal = never): Promise<Uint8Array<ArrayBuffer>> {
   const stream = await exportSnapshot({
     row: { ...row, ...change },
-    dir: source,
+    at: inside(source),
     scratch: dir,
     lohar,
     key,
@@ -114,7 +115,7 @@ async function forged(
   options: { sign?: Buffer; tar?: string[]; sparse?: boolean } = {},
 ) {
   const own = mkdtempSync(`${dir}/forged-`);
-  const files = await digests(lohar, source, ["disk", "mem", "state"]);
+  const files = await digests(lohar, inside(source), ["disk", "mem", "state"]);
   const manifest = {
     format: 2,
     name: "s1",
@@ -172,7 +173,7 @@ test("a round trip keeps every byte; 12 GiB of hole cost nothing, and disk is re
   for (const name of ["disk", "mem", "state"]) {
     expect(statSync(`${into}/${name}`).size).toBe(statSync(`${source}/${name}`).size);
   }
-  expect(await digests(lohar, into, ["disk", "mem", "state"])).toMatchObject({
+  expect(await digests(lohar, inside(into), ["disk", "mem", "state"])).toMatchObject({
     disk: { sha256: got.digests.disk },
     mem: { sha256: got.digests.mem },
   });
@@ -180,11 +181,11 @@ test("a round trip keeps every byte; 12 GiB of hole cost nothing, and disk is re
   expect(reserved).toHaveLength(2);
   expect(reserved[0]! + reserved[1]!).toBe(0);
   // A file that is touched afterwards is hashed, and believed when it is the same.
-  const facts = await seal(into, "memory", 64);
+  const facts = await seal(inside(into), "memory", 64);
   facts.disk!.mtimeMs--;
-  expect(await damage(into, facts, lohar)).toBe("disk was changed");
+  expect(await damage(inside(into), facts, lohar)).toBe("disk was changed");
   facts.disk!.digest = got.digests.disk!;
-  expect(await damage(into, facts, lohar)).toBeNull();
+  expect(await damage(inside(into), facts, lohar)).toBeNull();
 }, 30_000);
 
 test("two exports at the same time do not disturb each other, and leave nothing", async () => {
@@ -229,7 +230,7 @@ test("a device state that this host did not make is not run, unless an operator 
 
 test("manifests are judged before anything is unpacked", async () => {
   const huge = { size: 2 ** 44, data: 2 ** 43, sha256: "0".repeat(64) };
-  const files = await digests(lohar, source, ["disk", "mem", "state"]);
+  const files = await digests(lohar, inside(source), ["disk", "mem", "state"]);
   const cases: [Record<string, unknown>, string][] = [
     [{ memory_mb: 4096 }, "max 1024 MB memory"],
     [{ files: { ...files, disk: huge }, disk_size_mb: 2 ** 24 }, "more than this server gives (16384 MB)"],

@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import { CommandError, run } from "../lib/run.ts";
+import { reserveDir } from "./reserve.ts";
 import type { Reservation, Storage } from "./storage.ts";
 
 /** Space that is never promised to anybody, bytes: logs, database, device states. */
@@ -16,6 +17,9 @@ export async function createStorage(dataDir: string, floor = FLOOR): Promise<Sto
   return new FileStorage(dataDir, await probe(dataDir), floor);
 }
 
+/** statfs types of file systems that can reflink: for a disk too full to try. */
+const REFLINK_TYPES = new Set([0x9123683e /* btrfs */, 0x58465342 /* xfs */]);
+
 async function probe(dir: string): Promise<"reflink" | "copy"> {
   const from = `${dir}/.probe-${hex(4)}`;
   const to = `${from}-copy`;
@@ -23,8 +27,9 @@ async function probe(dir: string): Promise<"reflink" | "copy"> {
     await writeFile(from, "x".repeat(65536));
     await run(["cp", "--reflink=always", from, to]);
     return "reflink";
-  } catch {
-    return "copy";
+  } catch (error) {
+    const full = noSpace(error) !== null || (error as { code?: string }).code === "ENOSPC";
+    return full && REFLINK_TYPES.has(statfsSync(dir).type) ? "reflink" : "copy";
   } finally {
     await rm(from, { force: true });
     await rm(to, { force: true });
@@ -42,7 +47,10 @@ class FileStorage implements Storage {
 
   async clone(from: string, to: string, signal?: AbortSignal): Promise<void> {
     const staging = `${to}.${hex(4)}.tmp`;
-    const how = this.mode === "reflink" ? ["--reflink=always"] : ["--reflink=never", "--sparse=always"];
+    // Within the reserve copies are always reflinks; from one file system to another they never are.
+    const near = (await stat(from)).dev === (await stat(dirname(to))).dev;
+    const reflinks = this.mode === "reflink" || to.startsWith(`${reserveDir(this.dataDir)}/`);
+    const how = near && reflinks ? ["--reflink=always"] : ["--reflink=never", "--sparse=always"];
     try {
       await run(["cp", ...how, "--no-preserve=all", from, staging], { signal });
       await rename(staging, to);
@@ -72,6 +80,15 @@ class FileStorage implements Storage {
         held = false;
       },
     };
+  }
+
+  tryReserve(bytes: number): Reservation | null {
+    try {
+      return this.reserve(bytes, "");
+    } catch (error) {
+      if (error instanceof AppError) return null;
+      throw error;
+    }
   }
 
   async growFile(path: string, sizeMb: number): Promise<void> {

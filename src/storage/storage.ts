@@ -12,6 +12,8 @@ export interface Storage {
   clone(from: string, to: string, signal?: AbortSignal): Promise<void>;
   /** Promises `bytes` of free space to the holder; throws AppError `disk_full` when they are not there. */
   reserve(bytes: number, what: string): Reservation;
+  /** The same, or null. */
+  tryReserve(bytes: number): Reservation | null;
   /** Grows a file system image to `sizeMb` (grow only; the guest grows the file system: `growRoot`). */
   growFile(path: string, sizeMb: number): Promise<void>;
   /** Bytes allocated on disk to a file or tree, shared extents counted once per file, and those not shared with others. */

@@ -1,4 +1,4 @@
-/** The database: one SQLite file in WAL mode, one connection, synchronous statements. Queries live with their noun. */
+/** The database: one SQLite file in WAL mode, one opener, synchronous statements. Queries live with their noun. */
 import { Database } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
 import { foreignTables, makeWay, refuseForeign } from "./foreign.ts";
@@ -16,10 +16,14 @@ export class Store {
     // WAL and wal-index take the mode of the database.
     closeSync(openSync(path, "a", 0o600));
     this.db = new Database(path, { create: true, strict: true });
+    // EXCLUSIVE, before anything is read: one opener, so the wal-index lives on the heap and not in a shared-memory file, whose
+    // mapping faults on a full disk.
+    this.db.exec("PRAGMA busy_timeout=5000; PRAGMA locking_mode=EXCLUSIVE");
     refuseForeign(this.db, path);
+    // The log is written back every MiB and never keeps more.
     // FULL: a committed 'consumed' must outlive a power cut, or old memory could meet a newer disk (ARCHITECTURE, Life).
     this.db.exec(
-      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=5000;",
+      "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=256; PRAGMA journal_size_limit=1048576; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
     );
     this.db.exec(
       "CREATE TABLE IF NOT EXISTS migrations (id TEXT PRIMARY KEY, applied_at TEXT NOT NULL) STRICT",
@@ -50,7 +54,9 @@ export class Store {
     return this.db.transaction(work).immediate();
   }
 
+  /** Writes the log back and empties it. */
   close(): void {
+    this.db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     this.db.close();
   }
 }

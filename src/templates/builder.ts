@@ -6,6 +6,7 @@ import type { Guest } from "../guest/guest.ts";
 import { sha256 } from "../lib/hash.ts";
 import { newId } from "../lib/ids.ts";
 import { GUEST, type Network, type Owner } from "../network/network.ts";
+import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 
 export interface TemplateShape {
@@ -30,6 +31,7 @@ export interface TemplateDeps {
   kernels: { current(): KernelFiles };
   network: Network;
   storage: Storage;
+  memoryPool: MemoryPool;
   config: TemplateConfig;
   log: Logger;
   connectGuest(address: string, token: string): Guest;
@@ -40,22 +42,30 @@ export interface TemplateDeps {
   room(memoryMb: number): Promise<() => void>;
 }
 
+/** What the disk of a machine that boots may grow by, bytes. */
+const DISK_GROWTH = 256 << 20;
+
 /** Owner of machines that are being made into templates; its subnet is reserved. */
 export const TEMPLATE_OWNER: Owner = { userId: "templates", subnetIndex: 65024 };
 
 export class TemplateBuilder {
   constructor(private readonly deps: TemplateDeps) {}
 
-  /** Leaves `mem`, `state` and `disk` in `into` (read-only files); returns the SHA-256 of the state. */
-  async build(shape: TemplateShape, into: string): Promise<string> {
-    const { network, engine, storage, config } = this.deps;
-    const id = newId();
-    const dir = `${config.dataDir}/sandboxes/template-${id}`;
+  /**
+   * Leaves `state` and `disk` in `into` and `mem` in the reserve, as template `key` (read-only files); returns the SHA-256 of
+   * the state.
+   */
+  async build(shape: TemplateShape, into: string, key: string): Promise<string> {
+    const { network, engine, storage, memoryPool, config } = this.deps;
+    const id = `template-${newId()}`;
+    const dir = `${config.dataDir}/sandboxes/${id}`;
+    const bytes = shape.memoryMb * 1024 * 1024;
     const net = network.plan(TEMPLATE_OWNER);
     let died = false;
-    const reservation = storage.reserve(shape.memoryMb * 1024 * 1024, `template of ${shape.image}`);
+    const reservation = storage.reserve(DISK_GROWTH, `template of ${shape.image}`);
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
+      await memoryPool.promise("sandboxes", id, bytes, `template of ${shape.image}`);
       await storage.clone(shape.imagePath, `${dir}/disk`);
       await chown(`${dir}/disk`, net.uid, net.uid);
       await network.attach(TEMPLATE_OWNER, net);
@@ -68,7 +78,7 @@ export class TemplateBuilder {
         mac: GUEST.mac,
         shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
         drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
-        memoryPath: `${dir}/mem`,
+        memoryPath: `${await memoryPool.makeDir("sandboxes", id)}/mem`,
         kernel: this.deps.kernels.current(),
       };
       const vm = await engine.boot(spec);
@@ -87,18 +97,23 @@ export class TemplateBuilder {
         await Bun.sleep(300);
         await vm.pause();
         await vm.saveState(`${into}/state`);
-        await storage.clone(spec.memoryPath, `${into}/mem`);
+        await memoryPool.promise("templates", key, bytes, `template of ${shape.image}`);
+        const memory = `${await memoryPool.makeDir("templates", key)}/mem`;
+        await storage.clone(spec.memoryPath, memory);
+        await chmod(memory, 0o400);
+        memoryPool.settle("templates", key);
         await storage.clone(`${dir}/disk`, `${into}/disk`);
         if (died) throw new Error("the VM ended while its template was taken");
       } finally {
         await vm.kill();
       }
-      for (const file of ["state", "mem", "disk"]) await chmod(`${into}/${file}`, 0o400);
+      for (const file of ["state", "disk"]) await chmod(`${into}/${file}`, 0o400);
       return await sha256(`${into}/state`);
     } finally {
       reservation.release();
       await network.release(TEMPLATE_OWNER, net);
       await rm(dir, { recursive: true, force: true });
+      await memoryPool.remove("sandboxes", id);
     }
   }
 }

@@ -1,10 +1,11 @@
 /** Who builds when: bounded in number, memory and what is remembered, whatever shapes users ask for. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { AppError } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { MemoryBudget, roomFor } from "../sandboxes/memory.ts";
+import { MemoryPool } from "../storage/memory-pool.ts";
 import type { TemplateBuilder, TemplateDeps, TemplateShape } from "./builder.ts";
 import { Templates } from "./templates.ts";
 
@@ -25,15 +26,18 @@ const shape = (memoryMb: number): TemplateShape => ({
 /** Templates with a builder that works until `gate` opens. */
 function lab(room: TemplateDeps["room"] = async () => () => {}) {
   const gate = Promise.withResolvers<void>();
+  mkdirSync(`${dir}/reserved`, { recursive: true });
+  const memoryPool = new MemoryPool(dir);
   const state = { running: 0, most: 0, built: 0, fail: null as Error | null };
   const builder = {
-    async build(_shape: TemplateShape, into: string) {
+    async build(_shape: TemplateShape, into: string, key: string) {
       state.most = Math.max(state.most, ++state.running);
       try {
         await gate.promise;
         if (state.fail) throw state.fail;
         state.built++;
-        for (const file of ["mem", "state", "disk"]) writeFileSync(`${into}/${file}`, "x");
+        for (const file of ["state", "disk"]) writeFileSync(`${into}/${file}`, "x");
+        writeFileSync(`${await memoryPool.makeDir("templates", key)}/mem`, "x");
         return "sha";
       } finally {
         state.running--;
@@ -45,6 +49,7 @@ function lab(room: TemplateDeps["room"] = async () => () => {}) {
     engine: { fingerprint: () => "f" },
     kernels: { current: () => ({ version: "k" }) },
     storage: { usage: async () => ({ allocatedBytes: 1, exclusiveBytes: 1 }), sync: async () => {} },
+    memoryPool,
     log: createLog("silent"),
     room,
   } as unknown as TemplateDeps;

@@ -55,9 +55,10 @@ export class Templates {
         manifest.fingerprint === this.deps.engine.fingerprint() &&
         manifest.kernel === this.deps.kernels.current().version &&
         manifest.stateSha256 === (await sha256(`${this.root}/${name}/state`));
-      if (!valid) await rm(`${this.root}/${name}`, { recursive: true, force: true });
-      else this.ready.set(name, source(`${this.root}/${name}`, manifest));
+      if (!valid) await this.remove(name);
+      else this.ready.set(name, this.source(name, manifest));
     }
+    await this.deps.memoryPool.sweep("templates", new Set(this.ready.keys()));
   }
 
   /** Identity of a template: image content, kernel and agent, VMM and CPU, shape. */
@@ -118,7 +119,17 @@ export class Templates {
     const key = this.key(shape);
     if (this.ready.get(key) !== unusable) return;
     this.ready.delete(key);
-    await rm(`${this.root}/${key}`, { recursive: true, force: true });
+    await this.remove(key);
+  }
+
+  /** Gives up the least recently used template that nobody uses, for want of memory: the next create builds it again. */
+  async dropOne(): Promise<boolean> {
+    const [oldest] = (await this.byUse()).filter(({ key }) => (this.users.get(key) ?? 0) === 0).reverse();
+    if (!oldest) return false;
+    this.ready.delete(oldest.key);
+    await this.remove(oldest.key);
+    this.deps.log.info({ template: oldest.key }, "template given up: its memory is needed");
+    return true;
   }
 
   list(): { key: string; dir: string }[] {
@@ -152,13 +163,15 @@ export class Templates {
   }
 
   private async build(key: string, shape: TemplateShape): Promise<CloneSource | null> {
-    const staging = `${this.root}/.${newId()}.tmp`;
+    const id = `.${newId()}.tmp`;
+    const staging = `${this.root}/${id}`;
+    const { memoryPool } = this.deps;
     const began = performance.now();
     let leave = () => {};
     try {
       leave = await this.deps.room(shape.memoryMb);
       await mkdir(staging, { recursive: true, mode: 0o700 });
-      const stateSha256 = await this.builder.build(shape, staging);
+      const stateSha256 = await this.builder.build(shape, staging, id);
       const { allocatedBytes } = await this.deps.storage.usage(staging);
       const manifest: Manifest = {
         ...shape,
@@ -168,13 +181,17 @@ export class Templates {
         stateSha256,
         createdAt: new Date().toISOString(),
         buildMs: Math.round(performance.now() - began),
-        allocatedBytes,
+        allocatedBytes: allocatedBytes + memoryPool.allocated("templates", id),
       };
       await writeFile(`${staging}/manifest.json`, JSON.stringify(manifest, null, 2));
-      await this.deps.storage.sync(["mem", "state", "disk", "manifest.json"].map((f) => `${staging}/${f}`));
-      await rm(`${this.root}/${key}`, { recursive: true, force: true });
+      await this.deps.storage.sync([
+        memoryPool.locate("templates", id, "mem"),
+        ...["state", "disk", "manifest.json"].map((f) => `${staging}/${f}`),
+      ]);
+      await this.remove(key);
+      await memoryPool.rename("templates", id, key);
       await rename(staging, `${this.root}/${key}`);
-      const made = source(`${this.root}/${key}`, manifest);
+      const made = this.source(key, manifest);
       this.ready.set(key, made);
       this.deps.log.info({ template: key, image: shape.image, ms: manifest.buildMs }, "template built");
       await this.collect();
@@ -187,7 +204,7 @@ export class Templates {
         { template: key, image: shape.image, err: error },
         "template build failed; creates boot instead",
       );
-      await rm(staging, { recursive: true, force: true });
+      await this.remove(id);
       return null;
     } finally {
       leave();
@@ -202,15 +219,8 @@ export class Templates {
 
   /** Deletes the least recently used templates above the budget, never one in use. */
   private async collect(): Promise<void> {
-    const known = [];
-    for (const key of this.ready.keys()) {
-      const manifest = await this.readManifest(key);
-      const used = manifest ? (await Bun.file(`${this.root}/${key}/manifest.json`).stat()).mtimeMs : 0;
-      known.push({ key, used, bytes: manifest?.allocatedBytes ?? 0 });
-    }
-    known.sort((a, b) => b.used - a.used);
     let sum = 0;
-    for (const [index, { key, bytes }] of known.entries()) {
+    for (const [index, { key, bytes }] of (await this.byUse()).entries()) {
       sum += bytes;
       if (
         index === 0 ||
@@ -219,29 +229,50 @@ export class Templates {
       )
         continue;
       this.ready.delete(key);
-      await rm(`${this.root}/${key}`, { recursive: true, force: true });
+      await this.remove(key);
       this.deps.log.info({ template: key }, "template collected");
     }
+  }
+
+  /** Most recently used first. */
+  private async byUse(): Promise<{ key: string; used: number; bytes: number }[]> {
+    const known = [];
+    for (const key of this.ready.keys()) {
+      const manifest = await this.readManifest(key);
+      const used = manifest ? (await Bun.file(`${this.root}/${key}/manifest.json`).stat()).mtimeMs : 0;
+      known.push({ key, used, bytes: manifest?.allocatedBytes ?? 0 });
+    }
+    return known.sort((a, b) => b.used - a.used);
+  }
+
+  private async remove(key: string): Promise<void> {
+    await rm(`${this.root}/${key}`, { recursive: true, force: true });
+    await this.deps.memoryPool.remove("templates", key);
+  }
+
+  private source(key: string, manifest: Manifest): CloneSource {
+    return {
+      kind: "template",
+      dir: `${this.root}/${key}`,
+      memory: `${this.deps.memoryPool.dir("templates", key)}/mem`,
+      token: "",
+      agentGeneration: 0,
+      kernel: manifest.kernel,
+      stateSha256: manifest.stateSha256,
+    };
   }
 
   private async readManifest(name: string): Promise<Manifest | null> {
     try {
       const manifest = JSON.parse(await readFile(`${this.root}/${name}/manifest.json`, "utf8")) as Manifest;
-      const complete = ["mem", "state", "disk"].every((f) => existsSync(`${this.root}/${name}/${f}`));
+      const complete = [
+        `${this.deps.memoryPool.dir("templates", name)}/mem`,
+        `${this.root}/${name}/state`,
+        `${this.root}/${name}/disk`,
+      ].every((file) => existsSync(file));
       return complete && manifest.key === name ? manifest : null;
     } catch {
       return null;
     }
   }
-}
-
-function source(dir: string, manifest: Manifest): CloneSource {
-  return {
-    kind: "template",
-    dir,
-    token: "",
-    agentGeneration: 0,
-    kernel: manifest.kernel,
-    stateSha256: manifest.stateSha256,
-  };
 }

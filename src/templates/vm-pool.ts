@@ -8,6 +8,7 @@ import type { Vm, VmSpec } from "../engine/engine.ts";
 import { newId } from "../lib/ids.ts";
 import { GUEST } from "../network/network.ts";
 import type { TemplateDeps, TemplateShape } from "./builder.ts";
+import type { CloneSource } from "./clone-source.ts";
 import type { Templates } from "./templates.ts";
 
 export interface WaitingVm {
@@ -83,6 +84,7 @@ export class VmPool {
     this.taken.delete(waiting);
     await this.deps.network.giveUp(slot).catch(() => {});
     await rm(spec.dir, { recursive: true, force: true });
+    await this.deps.memoryPool.remove("sandboxes", spec.id);
   }
 
   /** Gives memory back: true when there was one to end. */
@@ -128,7 +130,7 @@ export class VmPool {
       if (!this.templates.has(shape)) return;
       this.preparingMb = shape.memoryMb;
       const made = await this.templates
-        .with(shape, async (source) => (source ? this.prepare(shape, source.dir) : null))
+        .with(shape, async (source) => (source ? this.prepare(shape, source) : null))
         .finally(() => {
           this.preparingMb = 0;
         });
@@ -141,8 +143,8 @@ export class VmPool {
     }
   }
 
-  private async prepare(shape: TemplateShape, from: string): Promise<WaitingVm | null> {
-    const { network, storage, engine, config, kernels } = this.deps;
+  private async prepare(shape: TemplateShape, from: CloneSource): Promise<WaitingVm | null> {
+    const { network, storage, memoryPool, engine, config, kernels } = this.deps;
     const place = network.borrow();
     if (!place) return null;
     const id = newId();
@@ -156,19 +158,21 @@ export class VmPool {
       mac: GUEST.mac,
       shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
       drives: [{ id: "root", path: `${dir}/disk.0`, readOnly: false }],
-      memoryPath: `${dir}/mem.0`,
+      memoryPath: `${memoryPool.dir("sandboxes", id)}/mem.0`,
       kernel: kernels.current(),
     };
     let vm: Vm | null = null;
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
+      await memoryPool.promise("sandboxes", id, shape.memoryMb * 1024 * 1024, "a waiting VM");
+      await memoryPool.makeDir("sandboxes", id);
       await Promise.all([
-        storage.clone(`${from}/mem`, spec.memoryPath),
-        storage.clone(`${from}/disk`, spec.drives[0]!.path),
+        storage.clone(from.memory, spec.memoryPath),
+        storage.clone(`${from.dir}/disk`, spec.drives[0]!.path),
       ]);
       await chown(spec.memoryPath, spec.uid, spec.uid);
       await chown(spec.drives[0]!.path, spec.uid, spec.uid);
-      vm = await engine.restore(spec, `${from}/state`);
+      vm = await engine.restore(spec, `${from.dir}/state`);
       await vm.resume();
       await engine.warmUp(spec);
       await vm.pause();
@@ -177,6 +181,7 @@ export class VmPool {
       await vm?.kill();
       await network.giveUp(place.slot).catch(() => {});
       await rm(dir, { recursive: true, force: true });
+      await memoryPool.remove("sandboxes", id);
       throw error;
     }
   }

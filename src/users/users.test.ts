@@ -59,15 +59,18 @@ test("subnets are distinct, reused only when their user is gone; a user with san
 });
 
 test("users created by two processes at the same time get different subnets", async () => {
+  // No daemon runs: the commands take the directory's lock in turn.
+  store.close();
   const script = `
-    import { migrations } from "${import.meta.dir}/../daemon/migrations.ts";
-    import { Store } from "${import.meta.dir}/../store/store.ts";
-    import { Users } from "${import.meta.dir}/users.ts";
-    const users = new Users(new Store(process.argv[1] + "/state.db", migrations));
-    for (let i = 0; i < 20; i++) users.create({ name: process.argv[2] + i });`;
+    import { localCommand } from "${import.meta.dir}/../cli/commands/user-store.ts";
+    for (let i = 0; i < 8; i++)
+      await localCommand(process.argv[1], { op: "create", name: process.argv[2] + i, limits: {} });`;
   const children = ["x", "y"].map((name) =>
     Bun.spawn([process.execPath, "-e", script, dir, name], { stderr: "inherit" }),
   );
   expect(await Promise.all(children.map((child) => child.exited))).toEqual([0, 0]);
-  expect(new Set(users.list().map((user) => user.subnetIndex)).size).toBe(40);
+  store = new Store(`${dir}/state.db`, migrations);
+  const made = new Users(store).list();
+  expect(new Set(made.map((user) => user.subnetIndex)).size).toBe(made.length);
+  expect(made.length).toBeGreaterThanOrEqual(16);
 });

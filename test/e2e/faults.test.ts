@@ -279,8 +279,7 @@ describe("with a counter inside", () => {
     await api.stop("keep");
     await api.until("keep", (s) => s.durable);
     await installation.stop();
-    const { Database } = await import("bun:sqlite");
-    const db = new Database(`${installation.dataDir}/state.db`);
+    const db = installation.database();
     db.run("UPDATE sandboxes SET durable = 0 WHERE name = 'keep'");
     db.close();
     await installation.start({ BHATTI_TEST_BOOT_ID: "after-the-cut" });

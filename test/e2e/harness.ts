@@ -1,15 +1,23 @@
 /** Starts real daemons for tests: own data directory on btrfs, own network names, real VMs. */
+
 import { Database } from "bun:sqlite";
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
+import { daemonFile, databaseFile } from "../../src/daemon/files.ts";
 import { loharPath } from "../../src/daemon/lohar.ts";
-import { migrations } from "../../src/daemon/migrations.ts";
 import { buildImage } from "../../src/images/build.ts";
 import { installKernel } from "../../src/kernel/install.ts";
 import { hex } from "../../src/lib/ids.ts";
 import { run } from "../../src/lib/run.ts";
 import { hostMemory } from "../../src/sandboxes/memory.ts";
-import { Store } from "../../src/store/store.ts";
-import { Users } from "../../src/users/users.ts";
+import { mountedAt, reserveDir } from "../../src/storage/reserve.ts";
 import { Api } from "./api.ts";
 import { claimBase, exclusively } from "./claim.ts";
 
@@ -30,7 +38,7 @@ async function prepare(progress: (text: string) => void): Promise<void> {
     progress("creating the test file system");
     const image = imageFile();
     rmSync(image, { force: true });
-    await run(["truncate", "-s", "14G", image]);
+    await run(["truncate", "-s", "20G", image]);
     await run(["mkfs.btrfs", "-q", image]);
     await run(["mount", "-o", "loop,noatime,discard=async", image, MNT]);
   }
@@ -52,6 +60,11 @@ function imageFile(): string {
 
 /** Unmounts the test file system and gives its space back. */
 export async function removeBase(): Promise<void> {
+  const inside = readFileSync("/proc/mounts", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[1] ?? "")
+    .filter((at) => at.startsWith(`${MNT}/`));
+  for (const at of inside) await run(["umount", at]).catch(() => run(["umount", "-l", at]));
   if (readFileSync("/proc/mounts", "utf8").includes(` ${MNT} `))
     await run(["umount", MNT]).catch(() => run(["umount", "-l", MNT]));
   for (const file of [IN_MEMORY, `${BASE}/bhatti-test.btrfs`]) rmSync(file, { force: true });
@@ -94,6 +107,7 @@ export class Installation {
         rate_factor: 0,
         warm_after_s: 0,
         cold_after_s: 0,
+        memory_pool_mb: 6144,
         ...options.config,
       }),
     );
@@ -109,8 +123,8 @@ export class Installation {
       .filter(existsSync);
     await run(["cp", "-a", reflink, ...(options.dataDir ? ["--sparse=always"] : []), ...shared, dataDir]);
     const installation = new Installation(dataDir, options, claimBase());
-    installation.user("admin", { admin: true, maxSandboxes: 200, maxSnapshots: 50 });
     await installation.start();
+    installation.user("admin", { admin: true, maxSandboxes: 200, maxSnapshots: 50 });
     return installation;
   }
 
@@ -118,9 +132,17 @@ export class Installation {
   user(name: string, input: { admin?: boolean; maxSandboxes?: number; maxSnapshots?: number } = {}): Api {
     let key = this.keys.get(name);
     if (!key) {
-      const store = new Store(`${this.dataDir}/state.db`, migrations);
-      key = new Users(store).create({ name, maxSandboxes: 50, ...input }).key;
-      store.close();
+      const { admin = false, maxSandboxes = 50, maxSnapshots } = input;
+      const made = Bun.spawnSync(
+        [
+          ...[process.execPath, `${ROOT}/src/main.ts`, "user", "create", name, "--data-dir", this.dataDir],
+          ...["--json", "--max-sandboxes", String(maxSandboxes), ...(admin ? ["--admin"] : [])],
+          ...(maxSnapshots === undefined ? [] : ["--max-snapshots", String(maxSnapshots)]),
+        ],
+        { stdout: "pipe", stderr: "pipe" },
+      );
+      if (made.exitCode !== 0) throw new Error(`user create ${name}: ${made.stderr}`);
+      key = (JSON.parse(made.stdout.toString()) as { api_key: string }).api_key;
       this.keys.set(name, key);
     }
     return new Api(this.url, key);
@@ -135,7 +157,7 @@ export class Installation {
   }
 
   async start(env: Record<string, string> = {}): Promise<void> {
-    rmSync(`${this.dataDir}/daemon.json`, { force: true });
+    rmSync(daemonFile(this.dataDir), { force: true });
     const log = Bun.file(`${this.dataDir}/daemon.log`);
     const previous = (await log.exists()) ? await log.text() : "";
     await Bun.write(log, previous.slice(-2_000_000));
@@ -155,14 +177,33 @@ export class Installation {
     });
     (await import("node:fs")).closeSync(fd);
     const end = Date.now() + 120_000;
-    while (!existsSync(`${this.dataDir}/daemon.json`)) {
+    while (!existsSync(daemonFile(this.dataDir))) {
       if (this.child.exitCode !== null || this.child.signalCode)
         throw new Error(`the daemon ended: ${this.log().slice(-3000)}`);
       if (Date.now() > end) throw new Error(`the daemon does not start: ${this.log().slice(-3000)}`);
       await Bun.sleep(20);
     }
     await Bun.sleep(5);
-    this.url = JSON.parse(readFileSync(`${this.dataDir}/daemon.json`, "utf8")).url;
+    this.url = JSON.parse(readFileSync(daemonFile(this.dataDir), "utf8")).url;
+  }
+
+  /** The database of a stopped daemon. */
+  database(): Database {
+    return new Database(databaseFile(this.dataDir));
+  }
+
+  /** Rows as a running daemon has committed them: it is the only opener, so a copy is read. */
+  query<T>(sql: string, file = databaseFile(this.dataDir)): T[] {
+    const copy = `${BASE}/copy-${hex(4)}.db`;
+    try {
+      for (const end of ["", "-wal"]) if (existsSync(file + end)) copyFileSync(file + end, copy + end);
+      const db = new Database(copy);
+      const rows = db.query(sql).all() as T[];
+      db.close();
+      return rows;
+    } finally {
+      for (const end of ["", "-wal", "-shm"]) rmSync(copy + end, { force: true });
+    }
   }
 
   get pid(): number {
@@ -211,12 +252,9 @@ export class Installation {
 
   /** Process of a running sandbox's VMM, as the daemon knows it. */
   vmmPid(name: string): number {
-    const db = new Database(`${this.dataDir}/state.db`, { readonly: true });
-    try {
-      return db.query<{ pid: number }, [string]>("SELECT pid FROM sandboxes WHERE name = ?").get(name)!.pid;
-    } finally {
-      db.close();
-    }
+    return this.query<{ name: string; pid: number }>("SELECT name, pid FROM sandboxes").find(
+      (row) => row.name === name,
+    )!.pid;
   }
 
   /** What is left of this installation on the host, apart from pooled namespaces: names of what leaks. */
@@ -251,6 +289,8 @@ export class Installation {
       this.child?.kill("SIGKILL");
       await this.cleanHost();
       this.network.release();
+      const reserve = reserveDir(this.dataDir);
+      if (mountedAt(reserve)) await run(["umount", reserve]).catch(() => run(["umount", "-l", reserve]));
       if (process.env.BHATTI_TEST_KEEP !== "1") rmSync(this.dataDir, { recursive: true, force: true });
     }
   }

@@ -117,7 +117,7 @@ describe("named snapshots", () => {
     async (file) => {
       await snapshot("src", "hurt");
       const { id } = await api.ok("GET", "/snapshots/hurt");
-      const path = `${installation.dataDir}/snapshots/${id}/${file}`;
+      const path = `${installation.dataDir}/${file === "mem" ? "reserved/" : ""}snapshots/${id}/${file}`;
       // Size and time are looked at; contents only on request, at export and at import.
       const { atime, mtime } = statSync(path);
       utimesSync(path, atime, new Date(mtime.getTime() + 1));
@@ -313,14 +313,9 @@ date +%s%3N`;
     const took = Date.now() - asked;
     for (let i = 0; i < 7; i++) expect(new Set(lines.map((line) => line[i])).size).toBe(10);
     for (const line of lines) expect(Math.abs(Number(line[7]) - asked)).toBeLessThan(took + 1000);
-    const { Database } = await import("bun:sqlite");
-    const db = new Database(`${installation.dataDir}/state.db`, { readonly: true });
-    const rows = db.query("SELECT token, machine_id, address FROM sandboxes").all() as {
-      token: string;
-      machine_id: string;
-      address: string;
-    }[];
-    db.close();
+    const rows = installation.query<{ token: string; machine_id: string; address: string }>(
+      "SELECT token, machine_id, address FROM sandboxes",
+    );
     for (const key of ["token", "machine_id", "address"] as const)
       expect(new Set(rows.map((r) => r[key])).size).toBe(rows.length);
     const macs = (
@@ -367,13 +362,10 @@ date +%s%3N`;
 
   test("no secret of a sandbox is in a template, manifest, log, event, listing, metric or argument", async () => {
     const secret = "s3cr3t-canary-0001";
-    const { Database } = await import("bun:sqlite");
-    const db = new Database(`${installation.dataDir}/state.db`, { readonly: true });
-    const tokens = (db.query("SELECT token FROM sandboxes").all() as { token: string }[]).map((r) => r.token);
-    db.close();
-    const log = new Database(`${installation.dataDir}/events.db`, { readonly: true });
-    const events = JSON.stringify(log.query("SELECT * FROM events").all());
-    log.close();
+    const tokens = installation.query<{ token: string }>("SELECT token FROM sandboxes").map((r) => r.token);
+    const events = JSON.stringify(
+      installation.query("SELECT * FROM events", `${installation.dataDir}/events.db`),
+    );
     expect(events).toContain("sandbox.created");
     const wanted = [secret, installation.key(), ...tokens.filter(Boolean)];
     expect(wanted.length).toBeGreaterThan(2);
@@ -388,11 +380,11 @@ date +%s%3N`;
       metrics: await api.ok("GET", "/metrics"),
       config: readFileSync(`${installation.dataDir}/config.yaml`, "utf8"),
     };
-    for (const dir of ["templates", "images", "kernel"]) {
+    for (const dir of ["templates", "reserved/templates", "images", "kernel"]) {
       for (const file of new Bun.Glob("**/*").scanSync(`${installation.dataDir}/${dir}`))
         places[`${dir}/${file}`] = readFileSync(`${installation.dataDir}/${dir}/${file}`);
     }
-    expect(Object.keys(places).some((place) => place.startsWith("templates/"))).toBe(true);
+    expect(Object.keys(places).some((place) => place.startsWith("reserved/templates/"))).toBe(true);
     const found = Object.entries(places).flatMap(([place, text]) =>
       wanted.filter((word) => text.includes(word)).map((word) => `${place}: ${word.slice(0, 6)}…`),
     );
@@ -410,14 +402,13 @@ date +%s%3N`;
 
   test("a template's files are unchanged after 200 clones that dirtied memory", async () => {
     const [key] = readdirSync(`${installation.dataDir}/templates`).filter((name) => !name.startsWith("."));
-    const dir = `${installation.dataDir}/templates/${key}`;
+    const { dataDir } = installation;
+    const files = [`${dataDir}/templates/${key}`, `${dataDir}/reserved/templates/${key}`].flatMap((dir) =>
+      readdirSync(dir).map((file) => `${dir}/${file}`),
+    );
+    expect(files.length).toBe(4);
     const sums = () =>
-      readdirSync(dir).map(
-        (file) =>
-          `${file} ${createHash("sha256")
-            .update(readFileSync(`${dir}/${file}`))
-            .digest("hex")}`,
-      );
+      files.map((file) => `${file} ${createHash("sha256").update(readFileSync(file)).digest("hex")}`);
     const before = sums();
     await api.stop("src"); // its counter would take the CPU
     for (let i = 0; i < 200; i += 10) {

@@ -233,7 +233,7 @@ function flipBit(path: string): void {
 
 describe("damage", () => {
   const dirOf = async (name: string) =>
-    `${installation.dataDir}/sandboxes/${(await api.get(name)).engine_id}`;
+    `${installation.dataDir}/reserved/sandboxes/${(await api.get(name)).engine_id}`;
 
   test.each([
     ["state truncated", (dir: string) => truncateSync(`${dir}/state.1`, 1000)],
@@ -265,8 +265,7 @@ describe("damage", () => {
     await api.create({ name: "moved" });
     await api.stop("moved");
     await installation.stop();
-    const { Database } = await import("bun:sqlite");
-    const db = new Database(`${installation.dataDir}/state.db`);
+    const db = installation.database();
     db.run("UPDATE sandboxes SET fingerprint = 'other'");
     db.close();
     await installation.start();

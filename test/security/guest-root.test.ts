@@ -3,7 +3,6 @@
  * daemon goes on, its memory is bounded, other tenants notice nothing, and the sandbox can still be stopped and destroyed.
  */
 
-import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import type { Api } from "../e2e/api.ts";
@@ -32,9 +31,9 @@ beforeAll(async () => {
   await attacker.ok("PUT", "/sandboxes/evil/files?path=/workspace/hostile&mode=0755", bytes, {
     headers: { "content-length": String(bytes.length) },
   });
-  const db = new Database(`${installation.dataDir}/state.db`, { readonly: true });
-  const { token } = db.query("SELECT token FROM sandboxes WHERE name = 'evil'").get() as { token: string };
-  db.close();
+  const { token } = installation.query<{ token: string }>(
+    "SELECT token FROM sandboxes WHERE name = 'evil'",
+  )[0]!;
   await attacker.ok("POST", "/sandboxes/evil/exec", {
     cmd: ["/workspace/hostile", token],
     user: "root",

@@ -113,17 +113,25 @@ test("an installation of an older version is closed at the start of the daemon",
   const { dataDir } = installation;
   const { engine_id } = await api.get("a");
   const dir = `${dataDir}/sandboxes/${engine_id}`;
+  const memory = `${dataDir}/reserved/sandboxes/${engine_id}`;
   await api.stop("a");
   await installation.stop();
   chmodSync(BASE, 0o711);
   chmodSync(`${BASE}/mnt`, 0o711);
   chmodSync(dataDir, 0o711);
-  for (const folder of [`${dataDir}/sandboxes`, dir]) chmodSync(folder, 0o711);
-  const old = readdirSync(dir).filter((name) => /^(mem|disk|state)/.test(name));
-  for (const name of old) chmodSync(`${dir}/${name}`, 0o644);
+  for (const folder of ["sandboxes", "reserved", "reserved/sandboxes"])
+    chmodSync(`${dataDir}/${folder}`, 0o711);
+  for (const folder of [dir, memory]) chmodSync(folder, 0o711);
+  const old = [dir, memory].flatMap((at) =>
+    readdirSync(at)
+      .filter((name) => /^(mem|disk|state)/.test(name))
+      .map((name) => `${at}/${name}`),
+  );
+  expect(old.length).toBe(3);
+  for (const file of [...old, `${dataDir}/reserved/state.db`]) chmodSync(file, 0o644);
   // The twin: this is how the memory of another tenant was read.
   const opened = await openedByNobody(everything(dataDir));
-  expect(opened).toContain(`${dir}/${old.find((name) => name.startsWith("mem") || name.startsWith("disk"))}`);
+  expect(opened).toEqual(expect.arrayContaining([...old, `${dataDir}/reserved/state.db`]));
   await installation.start();
   api = installation.api;
   await closed("mended");

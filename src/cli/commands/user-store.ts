@@ -1,67 +1,82 @@
-/** The server's database, opened from the command line. The daemon may run: SQLite's locks keep the two apart. */
+/** Local commands of root: the daemon carries them out; while none runs, they work on the database under its lock. */
 import { accessSync, constants, existsSync, statSync } from "node:fs";
-import { join } from "node:path";
-import type { User } from "../../users/user.ts";
-import type { Users } from "../../users/users.ts";
+import type { LocalCommand, LocalResult } from "../../users/local-commands.ts";
 import { dataDir } from "../base/config.ts";
 import { CliError } from "../base/errors.ts";
 
-type RecordEvent = (type: string, user: User, meta?: Record<string, unknown>) => void;
+/** How long a command waits for a daemon that starts or another local command, ms. */
+const WAIT_MS = 20_000;
 
 /**
- * Opens `<data dir>/state.db`, runs `work`, closes it. A directory without a database gets one: that is a fresh server.
+ * A data directory without a database gets one: that is a fresh server.
  * @throws CliError when there is no such directory or it may not be written, and for what the user rules refuse.
  */
-export async function withUsers<T>(
-  flag: string | undefined,
-  work: (users: Users, record: RecordEvent, sandboxes: (user: User) => number) => T,
-): Promise<T> {
+export async function localCommand(flag: string | undefined, command: LocalCommand): Promise<LocalResult> {
   const directory = dataDir(flag);
-  const file = join(directory, "state.db");
-  check(directory, file);
-  const [{ Store }, { migrations }, { createUsers }, { AppError }] = await Promise.all([
+  check(directory);
+  const [{ callAdmin }, { adminSocket, databaseFile }, { tryLock }, { AppError }] = await Promise.all([
+    import("../../daemon/admin-socket.ts"),
+    import("../../daemon/files.ts"),
+    import("../../daemon/lock.ts"),
+    import("../../lib/errors.ts"),
+  ]);
+  try {
+    for (const end = Date.now() + WAIT_MS; ; await Bun.sleep(50)) {
+      const answer = await callAdmin(adminSocket(directory), command);
+      if (answer) return answer;
+      const unlock = tryLock(directory);
+      if (unlock) return await direct(databaseFile(directory), command).finally(unlock);
+      if (Date.now() > end)
+        throw new CliError("the daemon holds the database and does not answer", {
+          code: "unavailable",
+          remedy: "sudo bhatti host service restart",
+        });
+    }
+  } catch (error) {
+    if (error instanceof AppError)
+      throw new CliError(error.message, { code: error.code, remedy: error.remedy, cause: error });
+    throw error;
+  }
+}
+
+async function direct(file: string, command: LocalCommand): Promise<LocalResult> {
+  const [{ Store }, { migrations }, { localCommands }] = await Promise.all([
     import("../../store/store.ts"),
     import("../../daemon/migrations.ts"),
-    import("../../users/users.ts"),
-    import("../../lib/errors.ts"),
+    import("../../users/local-commands.ts"),
   ]);
   const store = new Store(file, migrations);
   try {
     const insert = store.db.query(
       "INSERT INTO events (ts, type, user_id, sandbox_id, meta) VALUES (?, ?, ?, '', ?)",
     );
-    const count = store.db.query<{ n: number }, [string]>(
-      "SELECT count(*) AS n FROM sandboxes WHERE created_by = ?",
-    );
-    return work(
-      createUsers(store),
-      (type, user, meta = {}) =>
-        insert.run(new Date().toISOString(), type, user.id, JSON.stringify({ name: user.name, ...meta })),
-      (user) => count.get(user.id)?.n ?? 0,
-    );
-  } catch (error) {
-    if (error instanceof AppError)
-      throw new CliError(error.message, { code: error.code, remedy: error.remedy, cause: error });
-    throw error;
+    const record = (type: string, user: { id: string; name: string }, meta: Record<string, unknown>) =>
+      insert.run(new Date().toISOString(), type, user.id, JSON.stringify({ name: user.name, ...meta }));
+    return localCommands(store, record)(command);
   } finally {
     store.close();
   }
 }
 
-function check(directory: string, file: string): void {
+function check(directory: string): void {
+  const forbidden = (cause?: unknown) =>
+    new CliError(`${directory} may not be written by you`, {
+      code: "forbidden",
+      remedy: "run it with sudo",
+      cause,
+    });
   if (!existsSync(directory) || !statSync(directory).isDirectory())
     throw new CliError(`there is no data directory ${directory}`, {
       code: "no_database",
       remedy: "user commands work on the server itself; another directory: --data-dir",
     });
   try {
-    accessSync(existsSync(file) ? file : directory, constants.R_OK | constants.W_OK);
-    accessSync(directory, constants.W_OK | constants.X_OK);
+    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (cause) {
-    throw new CliError(`${file} may not be written by you`, {
-      code: "forbidden",
-      remedy: "run it with sudo",
-      cause,
-    });
+    throw forbidden(cause);
   }
+  // Old folders let others through: what lies in them does not.
+  const file = `${directory}/state.db`;
+  if (existsSync(file) && process.getuid?.() !== 0 && statSync(file).uid !== process.getuid?.())
+    throw forbidden();
 }

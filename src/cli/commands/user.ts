@@ -1,11 +1,10 @@
 import type { User } from "../../users/user.ts";
-import type { Users } from "../../users/users.ts";
 import { usage } from "../base/errors.ts";
 import { clean, printJson, say, table } from "../base/output.ts";
 import { integer, mebibytes } from "../base/parse.ts";
 import { define, group, options } from "../base/program.ts";
 import { confirm } from "../base/prompt.ts";
-import { withUsers } from "./user-store.ts";
+import { localCommand } from "./user-store.ts";
 
 interface Limits {
   maxSandboxes?: number;
@@ -18,7 +17,7 @@ interface Limits {
 export const command = () =>
   group(
     "user",
-    "Tenants and their API keys. Works on the server's database, as root; the daemon need not run, and takes changes at once.",
+    "Tenants and their API keys. On the server itself, as root; the daemon need not run.",
     [create(), list(), limits(), rotateKey(), remove()],
     ["sudo bhatti user create alice", "sudo bhatti user list", "sudo bhatti user rotate-key alice"],
   );
@@ -57,14 +56,13 @@ const create = () =>
     const name = argument ?? flags.name;
     if (!name || (argument && flags.name && argument !== flags.name))
       throw usage("one name is needed", "bhatti user create <name>");
-    const { user, key } = await withUsers(flags.dataDir, (users, record) => {
-      const made = users.create({ name, admin: flags.admin, ...limitsOf(flags) });
-      record("user.created", made.user, {
-        max_sandboxes: made.user.maxSandboxes,
-        subnet_index: made.user.subnetIndex,
-      });
-      return made;
+    const { users, key } = await localCommand(flags.dataDir, {
+      op: "create",
+      name,
+      admin: flags.admin,
+      limits: limitsOf(flags),
     });
+    const { user } = users[0]!;
     if (printJson({ ...wire(user), api_key: key })) return;
     say("User created:");
     say(`  ID:      ${user.id}`);
@@ -82,9 +80,7 @@ const list = () =>
     "sudo bhatti user list --json",
   ]).action(async (_flags, self) => {
     const flags = options<Limits>(self);
-    const all = await withUsers(flags.dataDir, (users, _record, count) =>
-      users.list().map((user) => ({ user, sandboxes: count(user) })),
-    );
+    const { users: all } = await localCommand(flags.dataDir, { op: "list" });
     if (printJson(all.map(({ user, sandboxes }) => ({ ...wire(user), sandboxes })))) return;
     table(
       ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SUBNET", "ADMIN"],
@@ -110,12 +106,12 @@ const limits = () =>
   ).action(async (name: string, _flags, self) => {
     const flags = options<Limits>(self);
     const wanted = limitsOf(flags);
-    const user = await withUsers(flags.dataDir, (users, record) => {
-      if (Object.values(wanted).every((value) => value === undefined)) return known(users, name);
-      const after = users.setLimits(name, wanted);
-      record("user.limits_changed", after, { ...wanted });
-      return after;
-    });
+    const unchanged = Object.values(wanted).every((value) => value === undefined);
+    const { users } = await localCommand(
+      flags.dataDir,
+      unchanged ? { op: "show", name } : { op: "limits", name, limits: wanted },
+    );
+    const { user } = users[0]!;
     if (printJson(wire(user))) return;
     say(
       `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots`,
@@ -127,11 +123,7 @@ const rotateKey = () =>
     "sudo bhatti user rotate-key alice",
   ]).action(async (name: string, _flags, self) => {
     const flags = options<Limits>(self);
-    const key = await withUsers(flags.dataDir, (users, record) => {
-      const fresh = users.rotateKey(name);
-      record("user.key_rotated", known(users, name));
-      return fresh;
-    });
+    const { key } = await localCommand(flags.dataDir, { op: "rotate-key", name });
     if (printJson({ name, api_key: key })) return;
     say(`API key: ${key}`);
     say("The key is shown this once; the old one no longer works.");
@@ -145,19 +137,9 @@ const remove = () =>
     .action(async (name: string, _flags, self) => {
       const flags = options<Limits & { yes?: boolean }>(self);
       await confirm(`Delete user "${clean(name)}"?`, flags.yes);
-      await withUsers(flags.dataDir, (users, record) => {
-        const user = known(users, name);
-        users.delete(name);
-        record("user.deleted", user);
-      });
+      await localCommand(flags.dataDir, { op: "delete", name });
       if (!printJson({ status: "deleted", name })) say(`deleted user "${clean(name)}"`);
     });
-
-function known(users: Users, name: string): User {
-  const user = users.byName(name);
-  if (!user) throw usage(`user "${name}" not found`, "bhatti user list");
-  return user;
-}
 
 /** The record as --json prints it; members that v1 had keep their names. */
 const wire = (user: User) => ({

@@ -2,7 +2,7 @@
 import { rm } from "node:fs/promises";
 import { newToken } from "../../lib/ids.ts";
 import type { Actor } from "../actor.ts";
-import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
+import { memoryBytes, memoryPath, netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
 import { bootFailure } from "./boot-failure.ts";
 import { connect, identity, Transition } from "./steps.ts";
 
@@ -16,12 +16,13 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
   const { row, deps } = actor;
   const t = new Transition(actor, "boot");
   await deps.memory.reserve(row.id, row.memory_mb);
-  const oldMemory = `${actor.dir}/${row.mem_file}`;
+  const oldMemory = memoryPath(actor);
   const oldState = statePath(actor);
   const because = row.reason;
   const generation = row.generation + 1;
   try {
-    actor.diskReservation = deps.storage.reserve(row.memory_mb * 1024 * 1024, `memory of ${row.name}`);
+    await deps.memoryPool.promise("sandboxes", row.engine_id, memoryBytes(row), row.name);
+    await deps.memoryPool.makeDir("sandboxes", row.engine_id);
     t.begin({
       mem_file: `mem.${generation}`,
       generation,
@@ -58,6 +59,7 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
     const vm = actor.vm;
     actor.detach();
     await vm?.kill();
+    deps.memoryPool.settle("sandboxes", row.engine_id);
     t.end({ status: "stopped", pid: 0, pid_start: 0 });
     throw failure;
   }

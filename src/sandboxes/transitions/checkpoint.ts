@@ -5,24 +5,24 @@ import { isSilence } from "../../guest/errors.ts";
 import { AppError, conflict } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
-import type { Checkpoint } from "../copies.ts";
+import type { Checkpoint, CopyTarget } from "../copies.ts";
 import { forceStart } from "../refusals.ts";
-import { statePath, vmSpec } from "../vm-spec.ts";
+import { memoryBytes, statePath, vmSpec } from "../vm-spec.ts";
 import { Transition } from "./steps.ts";
 import { goOn } from "./stop.ts";
 import { wake } from "./wake.ts";
 
 /**
- * Writes `mem`, `state` and `disk` into the directory `into`. User processes are frozen first, so that none of them can run
+ * Writes `mem`, `state` and `disk`. User processes are frozen first, so that none of them can run
  * in a clone before the agent took on its new identity; without the agent's word there is no checkpoint.
  */
-export async function checkpoint(actor: Actor, into: string): Promise<Checkpoint> {
+export async function checkpoint(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
   const { row } = actor;
   if (!actor.vm && row.consumed === 1) await wake(actor);
   return actor.vm ? fromLive(actor, into) : fromCold(actor, into);
 }
 
-async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
+async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
   const { deps } = actor;
   const vm = actor.vm!;
   const was = actor.thermal;
@@ -32,6 +32,7 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
   let frozen = false;
   t.begin();
   try {
+    const memory = await copyOfMemory(actor, into);
     await vm.resume();
     // The disk alone must be worth something too (export, import --cold): the guest's own cache goes to it first.
     await actor.guest!.sync(10_000).catch(() => {});
@@ -54,12 +55,13 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     const pausedAt = performance.now();
     actor.guest!.standsStill(true);
     await vm.pause();
-    await vm.saveState(`${into}/state`);
+    await vm.saveState(`${into.dir}/state`);
     t.reached("saved");
     await Promise.all([
-      deps.storage.clone(spec.memoryPath, `${into}/mem`),
-      deps.storage.clone(disk, `${into}/disk`),
+      deps.storage.clone(spec.memoryPath, memory),
+      deps.storage.clone(disk, `${into.dir}/disk`),
     ]);
+    deps.memoryPool.settle("snapshots", into.id);
     t.reached("copied");
     if ((await vm.state()) !== "paused")
       throw new EngineError("the VMM did not stay paused while it was copied");
@@ -71,9 +73,10 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
     if (was === "warm") await vm.pause();
     t.end();
     t.log({ pauseMs });
-    return { pauseMs, stateSha256: await sha256(`${into}/state`), ...agentOf(actor) };
+    return { pauseMs, stateSha256: await sha256(`${into.dir}/state`), ...agentOf(actor) };
   } catch (error) {
-    for (const file of ["mem", "state", "disk"]) await rm(`${into}/${file}`, { force: true });
+    for (const file of ["state", "disk"]) await rm(`${into.dir}/${file}`, { force: true });
+    await deps.memoryPool.remove("snapshots", into.id);
     if (!isVmmSilent(error)) await goOn(actor, was, frozen);
     t.end();
     throw error;
@@ -83,7 +86,7 @@ async function fromLive(actor: Actor, into: string): Promise<Checkpoint> {
   }
 }
 
-async function fromCold(actor: Actor, into: string): Promise<Checkpoint> {
+async function fromCold(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
   const { row, deps } = actor;
   if (row.last_error) throw new AppError("restore_failed", row.last_error, { remedy: forceStart(row.name) });
   if (row.frozen !== 1) {
@@ -93,17 +96,32 @@ async function fromCold(actor: Actor, into: string): Promise<Checkpoint> {
     );
   }
   const spec = vmSpec(actor);
+  const memory = await copyOfMemory(actor, into);
   await Promise.all([
-    deps.storage.clone(spec.memoryPath, `${into}/mem`),
-    deps.storage.clone(spec.drives[0]!.path, `${into}/disk`),
-    deps.storage.clone(statePath(actor), `${into}/state`),
+    deps.storage.clone(spec.memoryPath, memory),
+    deps.storage.clone(spec.drives[0]!.path, `${into.dir}/disk`),
+    deps.storage.clone(statePath(actor), `${into.dir}/state`),
   ]);
-  const sha = await sha256(`${into}/state`);
+  deps.memoryPool.settle("snapshots", into.id);
+  const sha = await sha256(`${into.dir}/state`);
   if (sha !== row.state_sha256)
     throw new AppError("restore_failed", `the saved state of sandbox "${row.name}" is damaged`, {
       remedy: forceStart(row.name),
     });
   return { pauseMs: 0, stateSha256: sha, ...agentOf(actor) };
+}
+
+/**
+ * Where the copy of the memory goes, with the room it may need promised: a live machine may touch all of its memory before it
+ * is paused. Memory that sleeps outside the reserve is copied there, where the copy is a reflink as well.
+ */
+async function copyOfMemory({ row, deps: { memoryPool }, vm }: Actor, into: CopyTarget): Promise<string> {
+  const here = memoryPool.locate("sandboxes", row.engine_id, row.mem_file);
+  if (here === memoryPool.outside("sandboxes", row.engine_id, row.mem_file))
+    return memoryPool.outside("snapshots", into.id, "mem");
+  const bytes = vm ? memoryBytes(row) : memoryPool.charged("sandboxes", row.engine_id);
+  await memoryPool.promise("snapshots", into.id, bytes, `a copy of the memory of ${row.name}`);
+  return `${await memoryPool.makeDir("snapshots", into.id)}/mem`;
 }
 
 const agentOf = ({ row }: Actor) => ({

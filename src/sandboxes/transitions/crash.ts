@@ -4,7 +4,7 @@ import type { VmExit } from "../../engine/engine.ts";
 import type { Actor } from "../actor.ts";
 import { endOf } from "../end.ts";
 import type { SandboxRow } from "../rows.ts";
-import { statePath } from "../vm-spec.ts";
+import { memoryPath, statePath } from "../vm-spec.ts";
 
 /**
  * The disk is kept; the memory is gone and the row says so. A reboot boots it again, as does keep_hot after anything but a
@@ -37,7 +37,8 @@ export async function crashed(actor: Actor, exit: VmExit): Promise<void> {
     sandboxId: row.id,
     meta: { name: row.name, why, exit_code: exit.code },
   });
-  await rm(statePath(actor), { force: true });
+  for (const file of [statePath(actor), memoryPath(actor)]) await rm(file, { force: true });
+  deps.memoryPool.settle("sandboxes", row.engine_id);
   if (reason === "reboot" || (row.keep_hot === 1 && reason !== "poweroff")) {
     const ranMs = Date.now() - actor.startedAt;
     const wait = actor.comeback.schedule(ranMs, () => {

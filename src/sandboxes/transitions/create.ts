@@ -4,10 +4,10 @@ import { hex, newToken } from "../../lib/ids.ts";
 import type { CloneSource } from "../../templates/clone-source.ts";
 import type { WaitingVm } from "../../templates/vm-pool.ts";
 import type { Actor } from "../actor.ts";
-import { netOf, ownerOf, vmSpec } from "../vm-spec.ts";
+import { memoryBytes, netOf, ownerOf, vmSpec } from "../vm-spec.ts";
 import { BOOT_MS } from "./boot.ts";
 import { bootFailure } from "./boot-failure.ts";
-import { CONFIGURE_MS, connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
+import { CONFIGURE_MS, connect, DISK_GROWTH, giveTo, identity, Transition } from "./steps.ts";
 
 export interface CreateSource {
   /** null: cold boot from `image`. */
@@ -29,6 +29,8 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
     deps.memory.adopt(row.id, row.memory_mb);
     deps.pool.handedOver(source.waiting);
   } else await deps.memory.reserve(row.id, row.memory_mb);
+  await deps.memoryPool.promise("sandboxes", row.engine_id, memoryBytes(row), row.name);
+  await deps.memoryPool.makeDir("sandboxes", row.engine_id);
   await mkdir(actor.dir, { recursive: true, mode: 0o700 });
   const spec = vmSpec(actor);
   const disk = spec.drives[0]!.path;
@@ -37,7 +39,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
     if (source.waiting) return;
     if (from) {
       await Promise.all([
-        deps.storage.clone(`${from.dir}/mem`, spec.memoryPath),
+        deps.storage.clone(from.memory, spec.memoryPath),
         deps.storage.clone(`${from.dir}/disk`, disk),
       ]);
       await giveTo(row.uid, spec.memoryPath);
@@ -50,10 +52,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   const settled = await Promise.allSettled([deps.network.attach(ownerOf(row), netOf(row)), cloneFiles()]);
   for (const part of settled) if (part.status === "rejected") throw part.reason;
   t.reached("prepared");
-  actor.diskReservation = deps.storage.reserve(
-    await memoryGrowth(spec.memoryPath, row.memory_mb),
-    `memory of ${row.name}`,
-  );
+  deps.storage.reserve(DISK_GROWTH, row.name).release();
 
   const vm =
     source.waiting?.vm ??

@@ -17,6 +17,7 @@ export async function destroy(actor: Actor): Promise<void> {
   await Promise.all([
     deps.network.release(ownerOf(row), netOf(row)),
     rm(actor.dir, { recursive: true, force: true }),
+    deps.memoryPool.remove("sandboxes", row.engine_id),
   ]);
   t.reached("removed");
   deps.rows.store.transaction(() => deps.rows.delete(row.id));

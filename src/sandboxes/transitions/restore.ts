@@ -5,8 +5,8 @@ import { AppError } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
 import type { Actor } from "../actor.ts";
 import { forceStart } from "../refusals.ts";
-import { netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
-import { CONFIGURE_MS, connect, giveTo, identity, memoryGrowth, Transition } from "./steps.ts";
+import { memoryBytes, netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
+import { CONFIGURE_MS, connect, giveTo, identity, Transition } from "./steps.ts";
 
 /**
  * Failures of the saved state itself close the door (last_error) until `start --force`; failures of the host (no memory,
@@ -34,14 +34,12 @@ export async function restore(actor: Actor): Promise<void> {
   }
   t.reached("verified");
   await deps.memory.reserve(row.id, row.memory_mb);
-  const spec = vmSpec(actor);
   const oldState = statePath(actor);
   const rolledBack = row.reason === "rollback";
   try {
-    actor.diskReservation = deps.storage.reserve(
-      await memoryGrowth(spec.memoryPath, row.memory_mb),
-      `memory of ${row.name}`,
-    );
+    await deps.memoryPool.promise("sandboxes", row.engine_id, memoryBytes(row), row.name);
+    await deps.memoryPool.bringBack("sandboxes", row.engine_id, row.mem_file);
+    const spec = vmSpec(actor);
     t.begin();
     await deps.network.attach(ownerOf(row), netOf(row));
     await deps.network.flush(netOf(row));
@@ -84,6 +82,7 @@ export async function restore(actor: Actor): Promise<void> {
   } catch (error) {
     if (!actor.vm) {
       actor.detach();
+      deps.memoryPool.settle("sandboxes", row.engine_id);
       t.end();
     }
     throw error;

@@ -2,7 +2,7 @@
 import { rm } from "node:fs/promises";
 import type { Actor } from "../actor.ts";
 import type { RollbackTarget } from "../copies.ts";
-import { statePath } from "../vm-spec.ts";
+import { memoryPath, statePath } from "../vm-spec.ts";
 import { giveTo, Transition } from "./steps.ts";
 
 /** Nothing of the present machine is touched before the new files are complete; the switch is one commit. */
@@ -12,14 +12,19 @@ export async function rollback(actor: Actor, target: RollbackTarget): Promise<vo
   const generation = row.generation + 1;
   const fresh = {
     disk: `${actor.dir}/disk.${generation}`,
-    mem: `${actor.dir}/mem.${generation}`,
+    mem: `${deps.memoryPool.dir("sandboxes", row.engine_id)}/mem.${generation}`,
     state: statePath(actor, generation),
   };
-  const old = [`${actor.dir}/${row.disk_file}`, `${actor.dir}/${row.mem_file}`, statePath(actor)];
+  const old = [`${actor.dir}/${row.disk_file}`, memoryPath(actor), statePath(actor)];
+  const { memoryPool } = deps;
+  const before = memoryPool.charged("sandboxes", row.engine_id);
   t.begin();
   try {
+    const added = target.memoryMb * 1024 * 1024;
+    await memoryPool.promise("sandboxes", row.engine_id, before + added, `the memory of ${row.name}`);
+    await memoryPool.makeDir("sandboxes", row.engine_id);
     await deps.storage.clone(`${target.clone.dir}/disk`, fresh.disk);
-    await deps.storage.clone(`${target.clone.dir}/mem`, fresh.mem);
+    await deps.storage.clone(target.clone.memory, fresh.mem);
     await deps.storage.clone(`${target.clone.dir}/state`, fresh.state);
     await giveTo(row.uid, fresh.disk);
     await giveTo(row.uid, fresh.mem);
@@ -46,6 +51,7 @@ export async function rollback(actor: Actor, target: RollbackTarget): Promise<vo
     });
   } catch (error) {
     for (const file of Object.values(fresh)) await rm(file, { force: true });
+    memoryPool.adopt("sandboxes", row.engine_id, before);
     t.end();
     throw error;
   }
@@ -54,5 +60,6 @@ export async function rollback(actor: Actor, target: RollbackTarget): Promise<vo
   await vm?.kill();
   t.end({ pid: 0, pid_start: 0 });
   for (const file of old) await rm(file, { force: true });
+  memoryPool.settle("sandboxes", row.engine_id);
   t.log();
 }

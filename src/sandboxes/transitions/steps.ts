@@ -1,5 +1,5 @@
 /** Helpers that every transition shares: journal steps with fault points, the trace line, identity of the agent. */
-import { chown, stat } from "node:fs/promises";
+import { chown } from "node:fs/promises";
 import type { ConfigureRequest } from "../../guest/guest.ts";
 import { faultPoint } from "../../lib/fault.ts";
 import { Trace } from "../../lib/trace.ts";
@@ -97,11 +97,5 @@ export async function giveTo(uid: number, path: string): Promise<void> {
   await chown(path, uid, uid);
 }
 
-/** Bytes a VM's memory file may still grow by: what must be free on disk before its vCPUs run. */
-export async function memoryGrowth(path: string, memoryMb: number): Promise<number> {
-  const allocated = await stat(path).then(
-    (s) => s.blocks * 512,
-    () => 0,
-  );
-  return Math.max(0, memoryMb * 1024 * 1024 - allocated);
-}
+/** Free space of the data's file system without which no machine is made, bytes: what its first moments write. */
+export const DISK_GROWTH = 64 << 20;

@@ -20,6 +20,7 @@ export async function stop(actor: Actor, reason: string): Promise<void> {
   t.begin();
   let frozen = false;
   try {
+    await deps.memoryPool.makeDir("sandboxes", row.engine_id);
     await vm.resume();
     // User processes stop here and start again only after the agent has set clock and entropy at the next wake.
     frozen = await actor.guest!.prepareClone(2000).then(
@@ -55,6 +56,7 @@ export async function stop(actor: Actor, reason: string): Promise<void> {
   }
   actor.detach();
   await vm.kill();
+  deps.memoryPool.settle("sandboxes", row.engine_id);
   t.end({ pid: 0, pid_start: 0 });
   t.log({ reason, frozen });
   const event = { userId: row.created_by, sandboxId: row.id };
