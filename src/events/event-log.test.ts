@@ -112,6 +112,7 @@ test("a look-up reads no more than it gives, whatever lies around it", () => {
   expect(file.list({ sandboxId: "none", userId: "loud" }, 100)).toEqual([]);
   expect(file.list({ sinceId: 50_000, userId: "loud" }, 100).length).toBe(1);
   expect(plans.length).toBe(5);
+  expect(plans[2]).toContain("events_user_type (user_id=? AND type=?");
   for (const plan of plans) expect(plan).toMatch(/^SEARCH events USING INDEX events_\w+ \(\w+=\?/);
   for (const plan of plans) expect(plan).not.toContain("TEMP B-TREE");
   file.close();
