@@ -87,6 +87,9 @@ func churn(args []string) error {
 		if err != nil {
 			break
 		}
+		// To the end of what is said: closed earlier it would be reset, which trackers forget at once.
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		io.Copy(io.Discard, conn)
 		conn.Close()
 		done++
 	}
