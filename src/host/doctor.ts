@@ -1,5 +1,7 @@
 /** `bhatti doctor`: every prerequisite in one line each, with what to do about it. */
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
+import { ApiError } from "../client/error.ts";
+import { Http } from "../client/http.ts";
 import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { chooseAccel } from "../engine/choose.ts";
@@ -182,12 +184,11 @@ async function key() {
   }
   const { url, token } = endpoint({});
   if (!token) return fail("no key is configured", "bhatti setup");
-  const answer = await fetch(`${url}/me`, {
-    headers: { authorization: `Bearer ${token}` },
-    signal: AbortSignal.timeout(3000),
-  }).catch(() => null);
-  if (!answer) return fail(`${url} does not answer`, "sudo bhatti host service start");
-  return answer.ok
-    ? ok(`valid: user ${((await answer.json()) as { name: string }).name}`)
-    : fail("the server refuses it", "bhatti setup");
+  try {
+    const me = await new Http({ url, token }).json<{ name: string }>("GET", "/me", { timeoutMs: 3000 });
+    return ok(`valid: user ${me.name}`);
+  } catch (error) {
+    if (error instanceof ApiError) return fail("the server refuses it", "bhatti setup");
+    return fail(`${url} does not answer`, "sudo bhatti host service start");
+  }
 }

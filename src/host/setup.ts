@@ -1,5 +1,7 @@
 /** `bhatti host setup`: what install.sh leaves to the program. Safe to run again. */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { ApiError } from "../client/error.ts";
+import { Http } from "../client/http.ts";
 import { callAdmin } from "../daemon/admin-socket.ts";
 import { DEFAULTS } from "../daemon/config.ts";
 import { adminSocket, daemonFile } from "../daemon/files.ts";
@@ -78,8 +80,12 @@ async function adminUser(dataDir: string, note: (text: string) => void): Promise
   const keys = await Promise.all(people.map((person) => keyOf(person)));
   const known = keys.find(Boolean);
   if (known) {
-    const answer = await fetch(`${url}/me`, { headers: { authorization: `Bearer ${known}` } });
-    if (answer.ok) {
+    // Through the client: a proxy of the environment is no place for the key.
+    const valid = await new Http({ url, token: known }).request("GET", "/me").catch((error: unknown) => {
+      if (error instanceof ApiError) return null;
+      throw error;
+    });
+    if (valid) {
       for (const person of people) await saveConfig(person, url, known, note);
       note("the key in ~/.bhatti/config.yaml is valid: kept");
       return { url, token: known };
@@ -128,16 +134,9 @@ export async function saveConfig(
 
 /** The proof: a real microVM says what it is. */
 async function firstSandbox({ url, token }: Endpoint): Promise<void> {
-  const call = async (method: string, path: string, body?: unknown) => {
-    const response = await fetch(url + path, {
-      method,
-      headers: { authorization: `Bearer ${token}` },
-      ...(body ? { body: JSON.stringify(body) } : {}),
-    });
-    const answer = (await response.json()) as Record<string, unknown>;
-    if (!response.ok) throw new Error(`${method} ${path}: ${answer.error}`);
-    return answer;
-  };
+  const http = new Http({ url, token });
+  const call = (method: string, path: string, json?: unknown) =>
+    http.json<Record<string, unknown>>(method, path, { json, timeoutMs: 0 });
   const timed = async <T>(work: () => Promise<T>): Promise<[T, string]> => {
     const began = performance.now();
     const value = await work();

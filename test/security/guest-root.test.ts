@@ -50,7 +50,14 @@ beforeAll(async () => {
       )
       .catch(() => null);
     if (taken?.body?.stdout === "hostile\n") break;
-    if (i > 20) throw new Error(`the agent was not taken over: ${JSON.stringify(taken?.body)}`);
+    if (i > 10) {
+      const why = await attacker.exec(
+        "evil",
+        ["sh", "-c", "cat /tmp/hostile.log; ls -l /workspace; ps ax | tail -20"],
+        { user: "root" },
+      );
+      throw new Error(`the agent was not taken over: ${JSON.stringify(taken?.body)} ${JSON.stringify(why)}`);
+    }
     await Bun.sleep(500);
   }
 }, 300_000);

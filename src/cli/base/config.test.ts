@@ -93,6 +93,9 @@ test("neither redirects nor proxies get the key", async () => {
     "without the proxy, which would see the key",
   );
   await proxied(daemon.url);
+  configure(home, `api_url: ${daemon.url}\nauth_token: bht_secret\n`);
+  await bhatti(["doctor", "--json"], { home, env: { HTTP_PROXY: thief.url, http_proxy: thief.url } });
+  expect(daemon.last().headers.get("authorization")).toBe("Bearer bht_secret");
   expect(thief.seen).toHaveLength(0);
   // The twin: this is what Bun does by itself.
   const fetchIt = 'await fetch("http://bhatti.invalid/", { headers: { authorization: "Bearer x" } })';

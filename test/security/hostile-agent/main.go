@@ -84,13 +84,16 @@ func takeOver() (net.Listener, error) {
 		if e != 0 {
 			continue
 		}
-		file := os.NewFile(fd, "socket")
-		if l, err := net.FileListener(file); err == nil {
-			if a, ok := l.Addr().(*net.TCPAddr); ok && a.Port == 1024 {
-				listener = l
-			}
-		} else {
+		listening, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+		if err != nil || listening == 0 {
 			_ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR)
+			syscall.Close(int(fd))
+			continue
+		}
+		file := os.NewFile(fd, "socket")
+		l, err := net.FileListener(file)
+		if a, ok := l.Addr().(*net.TCPAddr); err == nil && ok && a.Port == 1024 {
+			listener = l
 		}
 		file.Close()
 	}
