@@ -22,6 +22,7 @@ CREATE INDEX idempotency_keys_age ON idempotency_keys (user_id, created_at);`,
 ];
 
 const HOURS = 24;
+const PURGE_EVERY_MS = 3_600_000;
 /** Keys that are remembered of one user; the oldest go first. */
 const MAX_KEYS = 10_000;
 
@@ -32,6 +33,9 @@ interface Row {
 }
 
 export class IdempotencyKeys {
+  /** When old keys of everybody were last forgotten, also of users who are gone. */
+  private purgedAt = 0;
+
   constructor(
     private readonly store: Store,
     private readonly now: () => number = Date.now,
@@ -42,6 +46,7 @@ export class IdempotencyKeys {
    * its sandbox was destroyed: making a second one is not what a repeated request means.
    */
   find(user: string, key: string, request: string, exists: (id: string) => boolean): string | null {
+    this.purge();
     const row = this.store.db
       .query<Row, [string, string, string]>(
         "SELECT request_sha256, sandbox_id, made FROM idempotency_keys WHERE user_id = ? AND key = ? AND created_at >= ?",
@@ -65,7 +70,6 @@ export class IdempotencyKeys {
   /** In the transaction that inserts the sandbox's row. */
   remember(user: string, key: string, request: string, sandboxId: string, made: boolean): void {
     const { db } = this.store;
-    db.query("DELETE FROM idempotency_keys WHERE user_id = ? AND created_at < ?").run(user, this.oldest());
     db.query("INSERT OR REPLACE INTO idempotency_keys VALUES (?, ?, ?, ?, ?, ?)").run(
       user,
       key,
@@ -82,6 +86,12 @@ export class IdempotencyKeys {
   /** Before the create is answered. */
   made(user: string, key: string): void {
     this.store.db.query("UPDATE idempotency_keys SET made = 1 WHERE user_id = ? AND key = ?").run(user, key);
+  }
+
+  private purge(): void {
+    if (this.now() - this.purgedAt < PURGE_EVERY_MS) return;
+    this.purgedAt = this.now();
+    this.store.db.query("DELETE FROM idempotency_keys WHERE created_at < ?").run(this.oldest());
   }
 
   private oldest(): string {
