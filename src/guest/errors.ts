@@ -138,7 +138,7 @@ function ofCommand({ code, message }: GuestError, about: About): Said | null {
       ];
     case "permission":
       return [
-        `working directory ${cwd} is closed to user ${user} ${inside}: ${message}`,
+        `working directory ${cwd} is closed to user ${user} ${inside}`,
         `bhatti exec -u root -w ${cwd} ${sandbox} -- <command> runs it as root`,
       ];
     case "too_large":

@@ -37,11 +37,7 @@ async function begin(rateFactor = 0): Promise<void> {
       }),
       { headers: { "content-type": "application/json" } },
     );
-  routes.get("/stream", () => {
-    const response = stream();
-    response.headers.set("content-type", "application/x-ndjson");
-    return response;
-  });
+  routes.get("/stream", stream);
   routes.get("/proxied/*", stream);
   routes.get("/socket", (c) => {
     const keep = c.get("place").keep();

@@ -5,7 +5,7 @@ import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import { releasing } from "../lib/releasing.ts";
 import type { Caller, HttpEnv } from "./env.ts";
-import { encode } from "./json.ts";
+import { answer, encode, isWhole } from "./json.ts";
 import { type Operation, openApiDocument } from "./openapi.ts";
 import { RateLimiter } from "./rate-limit.ts";
 import type { Kind, Place, Shares } from "./shares.ts";
@@ -67,7 +67,7 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
     );
   });
   app.onError((error, c) => respond(deps.translate(error) ?? error, c.get("requestId"), deps.log));
-  app.all("/health", () => text({ status: "ok", uptime: goDuration(Date.now() - began) }));
+  app.all("/health", () => answer({ status: "ok", uptime: goDuration(Date.now() - began) }));
   app.get("/openapi.json", () => new Response(document, { headers: { "content-type": "application/json" } }));
 
   app.use(async (c, next) => {
@@ -93,12 +93,12 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
     try {
       await next();
     } finally {
-      leave(c, place, kind);
+      leave(c, place);
     }
   });
   for (const routes of deps.routes) app.route("/", routes);
   app.notFound((c) =>
-    text(
+    answer(
       {
         error: `there is no ${c.req.method} ${c.req.path} here`,
         code: "not_found",
@@ -115,21 +115,16 @@ async function errorToHeader(c: Context): Promise<void> {
   c.header("x-bhatti-error", encodeURIComponent((await c.res.clone().text()).trim()));
 }
 
-/** A request ends with the last byte of its answer. JSON answers of the API are complete when the handler returns. */
-function leave(c: Context, place: Place, kind: Kind): void {
+/** A request ends with the last byte of its answer. */
+function leave(c: Context, place: Place): void {
   if (place.kept) return;
-  const { body, headers } = c.res;
-  const whole = kind === "api" && headers.get("content-type") === "application/json";
-  if (!body || whole) place.release();
+  const { body } = c.res;
+  if (!body || isWhole(c.res)) place.release();
   else
     c.res = new Response(
       releasing(body, () => place.release()),
       c.res,
     );
-}
-
-function text(value: unknown, status = 200): Response {
-  return new Response(encode(value), { status, headers: { "content-type": "application/json" } });
 }
 
 /** Any error as the wire's object. What is not ours is logged with the request's id and says nothing. */
@@ -140,7 +135,7 @@ export function respond(error: unknown, requestId: string, log: Logger): Respons
       "request failed",
     );
     const remedy = `the server's log has the cause under ${requestId}`;
-    return text({ error: "internal error", code: "internal", remedy, request_id: requestId }, 500);
+    return answer({ error: "internal error", code: "internal", remedy, request_id: requestId }, 500);
   }
   const known = error;
   if (known.status >= 500) log.warn({ request: requestId, err: error }, "request failed");
@@ -150,7 +145,7 @@ export function respond(error: unknown, requestId: string, log: Logger): Respons
     ...(known.remedy ? { remedy: known.remedy } : {}),
     ...(known.status >= 500 ? { request_id: requestId } : {}),
   };
-  const response = text(body, known.status);
+  const response = answer(body, known.status);
   const retryAfter = known.retryAfter ?? (known.status === 429 ? QUOTA_RETRY_S : undefined);
   if (retryAfter) response.headers.set("retry-after", String(Math.max(1, Math.ceil(retryAfter))));
   return response;
@@ -159,7 +154,7 @@ export function respond(error: unknown, requestId: string, log: Logger): Respons
 /** 405 with the methods that exist. */
 export function only(...methods: string[]) {
   return () => {
-    const response = text({ error: "method not allowed", code: "method_not_allowed" }, 405);
+    const response = answer({ error: "method not allowed", code: "method_not_allowed" }, 405);
     response.headers.set("allow", methods.join(", "));
     return response;
   };
