@@ -10,6 +10,7 @@ test("a scrape reads the figures once, and every gauge has its own", async () =>
       hot: reads,
       warm: 2,
       cold: 3,
+      unresponsive: 0,
       memoryHeldBytes: 4,
       memoryBudgetBytes: 5,
       diskFreeBytes: 6,

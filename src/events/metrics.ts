@@ -9,6 +9,7 @@ export interface Figures {
   hot: number;
   warm: number;
   cold: number;
+  unresponsive: number;
   memoryHeldBytes: number;
   memoryBudgetBytes: number;
   diskFreeBytes: number;
@@ -20,6 +21,7 @@ const GAUGES: [name: string, help: string, key: keyof Figures][] = [
   ["bhatti_sandboxes_hot", "Sandboxes that are hot", "hot"],
   ["bhatti_sandboxes_warm", "Sandboxes that are warm", "warm"],
   ["bhatti_sandboxes_cold", "Sandboxes that are cold", "cold"],
+  ["bhatti_sandboxes_unresponsive", "Sandboxes that do not answer", "unresponsive"],
   ["bhatti_memory_held_bytes", "Memory promised to hot and warm sandboxes", "memoryHeldBytes"],
   ["bhatti_memory_budget_bytes", "Memory that may be promised", "memoryBudgetBytes"],
   ["bhatti_disk_free_bytes", "Free space of the data directory", "diskFreeBytes"],

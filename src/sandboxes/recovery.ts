@@ -69,7 +69,7 @@ export async function recover(service: SandboxService, limits = LIMITS): Promise
       const options = JSON.parse(entry.detail) as { force: boolean; reason: string };
       actor.restart(options).catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "restart failed"));
     } else if (wantsHot(actor))
-      actor.ensureHot().catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "keep_hot wake failed"));
+      actor.ensureHot().catch((err) => deps.log.warn({ sandbox: actor.row.id, err }, "wake at start failed"));
   });
   await Promise.race([Promise.all(work), Bun.sleep(limits.startMs)]);
   return { ...result };
@@ -105,9 +105,15 @@ function whyLost({ row, deps }: Actor, live: Set<number>): string | null {
     : null;
 }
 
+/** On its way up again when the daemon ended. */
+const COMING = new Set(["reboot", "restart", "unresponsive"]);
+
 /** Powered off from inside, it stays so. */
-const wantsHot = ({ row, thermal, gone }: Actor): boolean =>
-  row.keep_hot === 1 && thermal !== "hot" && !gone && row.reason !== "poweroff";
+function wantsHot({ row, thermal, gone }: Actor): boolean {
+  if (gone || thermal === "hot") return false;
+  if (row.status === "stopped" && COMING.has(row.reason)) return true;
+  return row.keep_hot === 1 && row.reason !== "poweroff";
+}
 
 async function finished(actor: Actor, work: () => Promise<void>): Promise<boolean> {
   try {

@@ -162,6 +162,8 @@ export interface Sandboxes {
     hot: number;
     warm: number;
     cold: number;
+    /** Of all of them. */
+    unresponsive: number;
     memoryHeldBytes: number;
     memoryBudgetBytes: number;
   };

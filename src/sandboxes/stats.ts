@@ -4,8 +4,11 @@ import type { Registry } from "./registry.ts";
 import type { Sandboxes } from "./service.ts";
 
 export function stats(registry: Registry, memory: MemoryBudget): ReturnType<Sandboxes["stats"]> {
-  const count = { hot: 0, warm: 0, cold: 0 };
-  for (const actor of registry.all()) count[actor.row.status === "stopped" ? "cold" : actor.thermal]++;
+  const count = { hot: 0, warm: 0, cold: 0, unresponsive: 0 };
+  for (const { row, thermal } of registry.all()) {
+    count[row.status === "stopped" ? "cold" : thermal]++;
+    if (row.unresponsive_since) count.unresponsive++;
+  }
   return {
     total: registry.size,
     ...count,

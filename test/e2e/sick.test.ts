@@ -232,7 +232,8 @@ test.concurrent("a disk that does not boot: guest_failed with the console, which
   expect(failed).toMatchObject({ status: 500, body: { code: "guest_failed" } });
   expect(failed.body.error).toContain("mount /dev/vda");
   expect(failed.body.remedy).toContain("bhatti console blank");
-  expect(await api.get("blank")).toMatchObject({ status: "stopped" });
+  expect(await api.get("blank")).toMatchObject({ status: "stopped", reason: "failed" });
+  expect((await eventsOf("sandbox.failed", "blank")).length).toBe(1);
   expect((await api.call("GET", "/sandboxes/blank/console")).body).toContain("lohar:");
   expect((await cli(["console", "blank"])).text).toContain("lohar:");
   expect((await cli(["exec", "blank", "--", "true"])).code).toBe(125);
@@ -240,6 +241,19 @@ test.concurrent("a disk that does not boot: guest_failed with the console, which
   closeSync(disk);
   await isWhole("blank");
   await api.destroy("blank");
+}, 180_000);
+
+test.concurrent("an image that does not boot: the create fails with what its console said, and leaves nothing", async () => {
+  const image = Buffer.alloc(64 << 20);
+  image.writeUInt16LE(0xef53, 1080); // all that it has of a file system
+  await Bun.write(`${installation.dataDir}/images/hollow.ext4`, image);
+  const manifest = { name: "hollow", distro: "debian", size: image.length, sha256: "x", built_at: "" };
+  await Bun.write(`${installation.dataDir}/images/hollow.json`, JSON.stringify(manifest));
+  const body = { name: "hollow", image: "hollow", memory_mb: 256 };
+  const failed = await within(120, api.call("POST", "/sandboxes", body));
+  expect(failed).toMatchObject({ status: 500, body: { code: "guest_failed" } });
+  expect(failed.body.error).toContain("mount /dev/vda");
+  expect((await api.call("GET", "/sandboxes/hollow")).status).toBe(404);
 }, 180_000);
 
 test.concurrent("a root that became read-only: stop and wake work, and a restart makes it writable again", async () => {
@@ -312,6 +326,9 @@ describe("restart", () => {
       expect(installation.faultFired()).toBe(true);
       await installation.start();
       api = installation.api;
+      // Nobody asks for it, and it comes.
+      const up = await api.until("r", (s) => s.status === "running" && s.reason === "restart", 90_000);
+      expect(up.last_end.reason).toBe("restart");
       await isWhole("r");
       expect((await installation.leftovers()).vmms).toBe(1);
     }

@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { newToken } from "../../lib/ids.ts";
 import type { Actor } from "../actor.ts";
 import { memoryBytes, memoryPath, netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
-import { bootFailure } from "./boot-failure.ts";
+import { bootFailed, bootFailure } from "./boot-failure.ts";
 import { connect, identity, Transition } from "./steps.ts";
 
 /** How long a boot may take until the agent answers, ms: generous, emulated machines are slow. */
@@ -60,7 +60,13 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
     actor.detach();
     await vm?.kill();
     deps.memoryPool.settle("sandboxes", row.engine_id);
-    t.end({ status: "stopped", pid: 0, pid_start: 0 });
+    const told = bootFailed(failure);
+    t.end(told);
+    if (told.reason) {
+      const meta = { name: row.name, why: (failure as Error).message.split("\n")[0] };
+      const subject = { userId: row.created_by, sandboxId: row.id };
+      deps.events.record({ type: "sandbox.failed", ...subject, meta });
+    }
     throw failure;
   }
   t.log();

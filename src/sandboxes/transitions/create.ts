@@ -72,7 +72,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   // A clone's agent listens already; a booting one is asked until it does.
   if (!from) {
     await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS)).catch((error: unknown) => {
-      throw bootFailure(actor, error);
+      throw bootFailure(actor, error, false);
     });
   }
   t.reached("agent");

@@ -1,7 +1,7 @@
 /** Any state → hot by a boot from the disk: what is left for a guest that is sick, and for memory that cannot run. */
 import { rm } from "node:fs/promises";
 import type { Actor } from "../actor.ts";
-import { statePath } from "../vm-spec.ts";
+import { memoryPath, statePath } from "../vm-spec.ts";
 import { bootFromDisk } from "./boot.ts";
 import { ended } from "./crash.ts";
 import { restore } from "./restore.ts";
@@ -26,7 +26,7 @@ export async function restart(actor: Actor, { force, reason }: RestartOptions): 
   const clean = !force && (await shutDown(actor).catch(() => false));
   t.reached("shut-down");
   const vm = actor.vm;
-  const oldState = statePath(actor);
+  const old = [statePath(actor), memoryPath(actor)];
   const why = clean ? "it was shut down to boot again" : "it was switched off to boot again";
   const { pid, pid_start, ...off } = ended(reason, why);
   t.commit(
@@ -38,7 +38,8 @@ export async function restart(actor: Actor, { force, reason }: RestartOptions): 
   await vm?.kill();
   t.reached("killed");
   t.end({ pid, pid_start });
-  await rm(oldState, { force: true });
+  for (const file of old) await rm(file, { force: true });
+  deps.memoryPool.settle("sandboxes", row.engine_id);
   t.log({ clean, reason });
   actor.lastActivity = Date.now();
   const meta = { name: row.name, reason, clean };
