@@ -6,6 +6,7 @@ import (
 
 	"bhatti/lohar/internal/agent"
 	"bhatti/lohar/internal/boot"
+	"bhatti/lohar/internal/files"
 	"bhatti/lohar/internal/initctl"
 	"bhatti/lohar/internal/machine"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,9 @@ func runAgent(r *boot.Result, log func(string)) error {
 	s := agent.New(agent.Options{Version: version, Machine: m, SwitchUser: true, RemoteOnly: true, Log: log})
 	if err := initctl.Watch(r.Signals, s.EndByGuest); err != nil {
 		r.Warnings = append(r.Warnings, err)
+	}
+	for _, path := range files.Tidy() {
+		r.Warnings = append(r.Warnings, fmt.Errorf("an upload that was cut off was removed: %s", path))
 	}
 	go func() {
 		for _, w := range r.Warnings {

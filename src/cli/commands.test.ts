@@ -233,9 +233,11 @@ test("the server's remedy is told, none is made up: a missing file does not spea
 
 test("ps and ports leave a sleeping sandbox asleep", async () => {
   await using daemon = new FakeDaemon(({ path }) =>
-    path.endsWith("/ports")
-      ? json([{ container_port: 80, proxy_url: "/p/80/" }])
-      : json(sandbox("dev", { thermal: "warm" })),
+    path.endsWith("/processes")
+      ? json([{ pid: 7, ppid: 1, uid: 1000, state: "S", rss_kb: 2048, argv: "sleep 1" }])
+      : path.endsWith("/ports")
+        ? json([{ container_port: 80, proxy_url: "/p/80/" }])
+        : json(sandbox("dev", { thermal: "warm" })),
   );
   for (const word of ["ps", "ports"]) {
     const asleep = await bhatti([word, "dev"], { url: daemon.url });
@@ -244,6 +246,9 @@ test("ps and ports leave a sleeping sandbox asleep", async () => {
   expect(daemon.seen.every((r) => r.method === "GET" && r.path === "/sandboxes/dev")).toBe(true);
   const woken = await bhatti(["ports", "dev", "--wake"], { url: daemon.url });
   expect(woken.stdout).toContain(`80    ${daemon.url}/p/80/`);
+  const listed = await bhatti(["ps", "dev", "--wake"], { url: daemon.url });
+  expect(listed.stdout).toMatch(/^PID +UID +STATE +MEMORY +COMMAND\n +7 +1000 +S +2\S* MiB +sleep 1\n$/);
+  expect(daemon.last().path).toBe("/sandboxes/dev/processes"); // and no process of its own
 }, 30_000);
 
 test("files: binary both ways, size told, nothing half-written", async () => {
@@ -252,12 +257,19 @@ test("files: binary both ways, size told, nothing half-written", async () => {
   await using daemon = new FakeDaemon(({ method, query }) => {
     if (query.get("path") === "/short")
       return new Response(data.slice(0, 1000), { headers: { "x-file-size": "2000" } });
-    if (method === "HEAD")
-      return new Response(null, {
-        headers: { "x-file-size": "7", "x-file-mode": "0644", "x-file-isdir": "false" },
+    if (query.get("stat"))
+      return json({
+        name: "x",
+        kind: "fifo",
+        size: 7,
+        mode: "0644",
+        uid: 1,
+        gid: 2,
+        links: 1,
+        is_dir: false,
       });
     if (query.get("ls"))
-      return json(["b", "a\n"].map((name) => ({ name, size: 1, mode: "0644", is_dir: false, mtime: 0 })));
+      return json(["b", "a\n"].map((name) => ({ name, kind: "file", size: 1, mode: "0644" })));
     return method === "PUT"
       ? json({ status: "ok" })
       : new Response(data, { headers: { "x-file-size": "300000" } });
@@ -270,6 +282,23 @@ test("files: binary both ways, size told, nothing half-written", async () => {
   expect(daemon.last().query.get("path")).toBe("/a b");
   expect(daemon.last().query.get("mode")).toBe("0755");
   expect(daemon.last().headers.get("content-length")).toBe("300000");
+  expect(Buffer.from(daemon.last().body, "latin1").equals(Buffer.from(data))).toBe(true);
+  // From a pipe, whose length nobody knows, onto a file that keeps what it is.
+  const piped = await bhatti(["file", "write", "dev", "/p", "--owner", "root:"], {
+    ...options,
+    stdin: new ReadableStream({
+      async start(controller) {
+        for (const half of [data.subarray(0, 150_000), data.subarray(150_000)]) {
+          controller.enqueue(half);
+          await Bun.sleep(50);
+        }
+        controller.close();
+      },
+    }),
+  });
+  expect(piped.code).toBe(0);
+  expect([daemon.last().query.get("mode"), daemon.last().query.get("owner")]).toEqual([null, "root:"]);
+  expect(daemon.last().headers.get("content-length")).toBe(null);
   expect(Buffer.from(daemon.last().body, "latin1").equals(Buffer.from(data))).toBe(true);
   const target = join(home.dir, "out");
   expect((await bhatti(["file", "read", "dev", "/x", "-o", target], options)).code).toBe(0);
@@ -284,9 +313,14 @@ test("files: binary both ways, size told, nothing half-written", async () => {
     "-0644        1 a\\x0a\n-0644        1 b\n",
   );
   expect(JSON.parse((await bhatti(["file", "stat", "dev", "/x", "--json"], options)).stdout)).toEqual({
+    name: "x",
     path: "/x",
+    kind: "fifo",
     size: 7,
     mode: "0644",
+    uid: 1,
+    gid: 2,
+    links: 1,
     is_dir: false,
   });
 }, 60_000);

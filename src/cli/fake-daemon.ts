@@ -73,8 +73,8 @@ export interface RunOptions {
   home?: Home;
   url?: string;
   env?: Record<string, string>;
-  /** Bytes for stdin; absent = /dev/null. */
-  stdin?: string | Uint8Array<ArrayBuffer>;
+  /** Bytes for stdin (a file), or a stream (a pipe); absent = /dev/null. */
+  stdin?: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
 }
 
 const MAIN = join(import.meta.dir, "..", "main.ts");
@@ -82,7 +82,12 @@ const MAIN = join(import.meta.dir, "..", "main.ts");
 /** Starts the command line; the caller waits for it. */
 export function start(args: string[], options: RunOptions = {}) {
   return Bun.spawn([process.execPath, MAIN, ...args], {
-    stdin: options.stdin === undefined ? "ignore" : Buffer.from(options.stdin),
+    stdin:
+      options.stdin === undefined
+        ? "ignore"
+        : options.stdin instanceof ReadableStream
+          ? options.stdin
+          : Buffer.from(options.stdin),
     stdout: "pipe",
     stderr: "pipe",
     env: {

@@ -1,21 +1,27 @@
 import { type Http, path, type RequestOptions } from "./http.ts";
 
+/** What a name itself stands for: links are not followed. */
 export interface GuestEntry {
+  /** With U+FFFD where it is not UTF-8; then `name_b64` has its bytes, and `base64:<path>` names it. */
   name: string;
+  name_b64?: string;
+  /** file, dir, symlink, char_device, block_device, fifo, socket */
+  kind: string;
+  /** Of a symlink. */
+  target?: string;
+  target_b64?: string;
   size: number;
   /** Four octal digits. */
   mode: string;
+  uid: number;
+  gid: number;
+  /** Hard links. */
+  links: number;
+  /** "major:minor" */
+  device?: string;
   is_dir: boolean;
   /** Unix seconds. */
   mtime: number;
-}
-
-export interface GuestStat {
-  size: number;
-  mode: string;
-  is_dir: boolean;
-  /** Unix seconds; absent where the server does not tell. */
-  mtime?: number;
 }
 
 /** A cold sandbox wakes first. ms. */
@@ -36,15 +42,17 @@ export class FilesClient {
     });
   }
 
-  /** `size`: bytes of `body` where it is a stream of known length. */
+  /**
+   * `size`: bytes of `body` where it is a stream of known length. Without `mode` and `owner` an existing file keeps its own.
+   */
   async write(
     sandbox: string,
     file: string,
     body: NonNullable<RequestOptions["body"]>,
-    options: { mode?: string; size?: number } = {},
+    options: { mode?: string; owner?: string; size?: number } = {},
   ): Promise<void> {
     const response = await this.http.request("PUT", path`/sandboxes/${sandbox}/files`, {
-      query: { path: file, mode: options.mode },
+      query: { path: file, mode: options.mode, owner: options.owner },
       headers: {
         "content-type": "application/octet-stream",
         ...(options.size === undefined ? {} : { "content-length": String(options.size) }),
@@ -55,24 +63,18 @@ export class FilesClient {
     await response.arrayBuffer();
   }
 
-  list(sandbox: string, directory: string): Promise<GuestEntry[]> {
+  /** Sorted by name as long as there are at most 10 000; `limit`: at most so many entries. */
+  list(sandbox: string, directory: string, limit?: number): Promise<GuestEntry[]> {
     return this.http.json("GET", path`/sandboxes/${sandbox}/files`, {
-      query: { path: directory, ls: true },
+      query: { path: directory, ls: true, limit },
       timeoutMs: WAKE_MS,
     });
   }
 
-  async stat(sandbox: string, file: string): Promise<GuestStat> {
-    const { headers } = await this.http.request("HEAD", path`/sandboxes/${sandbox}/files`, {
-      query: { path: file },
+  stat(sandbox: string, file: string): Promise<GuestEntry> {
+    return this.http.json("GET", path`/sandboxes/${sandbox}/files`, {
+      query: { path: file, stat: true },
       timeoutMs: WAKE_MS,
     });
-    const mtime = Number(headers.get("x-file-mtime") ?? Number.NaN);
-    return {
-      size: Number(headers.get("x-file-size")),
-      mode: headers.get("x-file-mode") ?? "",
-      is_dir: headers.get("x-file-isdir") === "true",
-      ...(Number.isFinite(mtime) ? { mtime } : {}),
-    };
   }
 }

@@ -23,6 +23,17 @@ export interface CreateBody {
 /** Starting a machine may mean booting it under emulation behind a queue of others. ms. */
 const LIFE_MS = 600_000;
 
+export interface GuestProcess {
+  pid: number;
+  ppid: number;
+  uid: number;
+  /** One letter of proc(5). */
+  state: string;
+  rss_kb: number;
+  /** Arguments joined by blanks. */
+  argv: string;
+}
+
 export class SandboxesClient {
   constructor(private readonly http: Http) {}
 
@@ -89,6 +100,11 @@ export class SandboxesClient {
   async console(ref: string, previous = false): Promise<string> {
     const route = path`/sandboxes/${ref}/console`;
     return (await this.http.request("GET", route, { query: previous ? { previous } : {} })).text();
+  }
+
+  /** What runs in the guest. Wakes it. */
+  processes(ref: string): Promise<GuestProcess[]> {
+    return this.http.json("GET", path`/sandboxes/${ref}/processes`, { timeoutMs: LIFE_MS });
   }
 
   /** Listening TCP ports of the guest. Wakes it. */

@@ -21,8 +21,10 @@ const guest = {
   execDetached: (request: unknown) => note("detach", request, Promise.resolve({ pid: 7 })),
   readFile: (_path: string, range: unknown) =>
     note("read", range, Promise.resolve({ size: 1, mode: "0644", length: 1, body: bytes("x") })),
-  list: () => note("list", {}, Promise.resolve([])),
-  stat: () => note("stat", {}, Promise.resolve({ size: 1, mode: "0644", isDir: false, mtime: 0 })),
+  list: (_path: string, options: unknown) =>
+    note("list", options, Promise.resolve((async function* () {})())),
+  stat: (path: string) =>
+    note("stat", { path }, Promise.resolve({ size: 1, mode: "0644", isDir: false, mtime: 0 })),
   writeFile: (_path: string, _body: unknown, options: unknown) => note("write", options, Promise.resolve()),
 };
 function note<T>(name: string, input: unknown, result: T): T {
@@ -192,6 +194,12 @@ describe("input that is refused, naming the member", () => {
     ["GET", `${X}/files?path=/a&lines=3`, undefined, 'unknown query parameter "lines"'],
     ["GET", `${X}/files?path=/a&ls=yes`, undefined, "ls must be true or false"],
     ["PUT", `${X}/files?path=/a&mode=rw`, "x", "mode must be octal, e.g. 0644"],
+    ["PUT", `${X}/files?path=/a&owner=a b`, "x", "owner must be USER, USER:GROUP or :GROUP"],
+    ["GET", `${X}/files?path=base64:eA==`, undefined, "path must be an absolute path"],
+    ["GET", `${X}/files?path=base64:L3gA`, undefined, "path contains NUL"],
+    ["GET", `${X}/files?path=base64:!`, undefined, "path is not base64 behind base64:"],
+    ["GET", `${X}/files?path=/a&ls=1&stat=1`, undefined, "ls and stat exclude each other"],
+    ["GET", `${X}/files?path=/a&ls=1&max_bytes=1`, undefined, "a listing knows limit alone"],
     ["GET", `${S}?lable=a=b`, undefined, 'unknown query parameter "lable"'],
     ["GET", `${S}?label=a`, undefined, 'invalid label filter "a"'],
     ["GET", "/events?since=x", undefined, "since must be a whole number from 0"],
@@ -218,7 +226,7 @@ describe("input that is refused, naming the member", () => {
       "there are: name, labels_add, labels_remove, keep_hot, warm_after_s, cold_after_s, on_unresponsive",
     );
     expect((await ask("GET", `${X}/files?path=/a&lines=3`)).remedy).toBe(
-      "there are: path, ls, offset, limit, max_bytes",
+      "there are: path, ls, stat, offset, limit, max_bytes",
     );
   });
 
@@ -263,6 +271,9 @@ describe("what existing clients send is taken as they mean it", () => {
     ["POST", `${X}/checkpoint`, { name: "n" }, ["create", ["x", "n"]]],
     ["GET", `${X}/files?path=/a&offset=2&limit=3`, undefined, ["read", { lineOffset: 2, lineLimit: 3 }]],
     ["GET", `${X}/files?path=/a&ls=true`, undefined, ["list", {}]],
+    ["GET", `${X}/files?path=base64:L/8=&stat=1`, undefined, ["stat", { path: "base64:L/8=" }]],
+    ["PUT", `${X}/files?path=/a`, "x", ["write", { size: 1 }]],
+    ["PUT", `${X}/files?path=/a&owner=0:0`, "x", ["write", { size: 1, owner: "0:0" }]],
     [
       "PUT",
       `${X}/files?path=/a&mode=0755`,

@@ -1,6 +1,7 @@
 /** Every route of the API, as its nouns register them. */
 import type { Hono } from "hono";
 import { type EventRouteDeps, eventRoutes } from "../events/routes.ts";
+import { processRoutes } from "../exec/processes.ts";
 import { execRoutes } from "../exec/routes.ts";
 import { execStreamRoutes } from "../exec/stream.ts";
 import { filesRoutes } from "../files/routes.ts";
@@ -25,6 +26,7 @@ export const routes = (deps: RouteDeps): Hono<AppEnv>[] => [
   sandboxRoutes(deps),
   execStreamRoutes(deps),
   execRoutes(deps),
+  processRoutes(deps),
   filesRoutes(deps),
   proxyRoutes(deps),
   snapshotRoutes(deps),

@@ -14,4 +14,5 @@ export const execOperations: Operation[] = [
     result: execResult,
   },
   { method: "get", path: "/sandboxes/{sandbox}/exec/stream", summary: "WebSocket: live stdin, exact bytes" },
+  { method: "get", path: "/sandboxes/{sandbox}/processes", summary: "What runs in it" },
 ];

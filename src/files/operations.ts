@@ -6,14 +6,14 @@ export const fileOperations: Operation[] = [
   {
     method: "get",
     path: "/sandboxes/{sandbox}/files",
-    summary: "Read, whole or a range of lines or bytes, or list a directory (ls=true)",
+    summary: "Read, whole or a range of lines or bytes; list a directory (ls=true); stat (stat=true)",
     query: readQuery,
   },
   { method: "head", path: "/sandboxes/{sandbox}/files", summary: "Stat", query: statQuery },
   {
     method: "put",
     path: "/sandboxes/{sandbox}/files",
-    summary: "Write atomically",
+    summary: "Write: what exists keeps mode, owner and attributes; through links; regular files alone",
     query: writeQuery,
     body: "raw",
   },

@@ -9,36 +9,39 @@ import { releasing } from "../lib/releasing.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
+import { entryView } from "./entry.ts";
+import { listingBody } from "./listing.ts";
 import { type ReadQuery, readQuery, statQuery, writeQuery } from "./schemas.ts";
-
-const MAX_WRITE = 100 * 1024 * 1024;
 
 export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
 
   app.on(["GET", "HEAD"], "/sandboxes/:ref/files", async (c) => {
     const head = c.req.method === "HEAD";
-    const { path, ls, offset, limit, max_bytes } = query(c, head ? statQuery : readQuery) as ReadQuery;
+    const { path, ls, stat, offset, limit, max_bytes } = query(c, head ? statQuery : readQuery) as ReadQuery;
     c.env?.server?.timeout(c.req.raw, 0);
     const lease = await sandboxes.lease(c.get("user"), c.req.param("ref"), "file", c.req.raw.signal);
     let streaming = false;
     try {
-      if (head) {
-        const stat = await lease.guest.stat(path);
+      if (head || stat) {
+        const entry = await lease.guest.stat(path);
+        if (!head) return reply(c, entryView(entry));
         return new Response(null, {
           headers: {
-            "x-file-size": String(stat.size),
-            "x-file-mode": stat.mode,
-            "x-file-isdir": String(stat.isDir),
+            "x-file-size": String(entry.size),
+            "x-file-mode": entry.mode,
+            "x-file-isdir": String(entry.isDir),
+            "x-file-kind": entry.kind,
+            "x-file-mtime": String(entry.mtime),
           },
         });
       }
       if (ls) {
-        const entries = await lease.guest.list(path);
-        return reply(
-          c,
-          entries.map(({ name, size, mode, isDir, mtime }) => ({ name, size, mode, is_dir: isDir, mtime })),
-        );
+        const batches = await lease.guest.list(path, { limit }, signalOf(c, lease));
+        streaming = true;
+        return new Response(releasing(listingBody(batches), lease.release), {
+          headers: { "content-type": "application/json" },
+        });
       }
       const file = await lease.guest.readFile(
         path,
@@ -60,27 +63,18 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
   });
 
   app.put("/sandboxes/:ref/files", async (c) => {
-    const { path, mode } = query(c, writeQuery);
+    const { path, mode, owner } = query(c, writeQuery);
     const length = c.req.header("content-length");
-    if (length === undefined && c.req.header("transfer-encoding") !== undefined) {
-      throw badRequest(
-        "Content-Length header required for file upload",
-        "send the size: curl --data-binary @file does, curl -T - does not",
-      );
-    }
-    const size = Number(length ?? 0);
-    if (!Number.isSafeInteger(size) || size < 0)
+    // Without a length the end of a chunked body says it: one that breaks off has none, and nothing is written.
+    const chunked = length === undefined && c.req.header("transfer-encoding") !== undefined;
+    const size = chunked ? undefined : Number(length ?? 0);
+    if (size !== undefined && (!Number.isSafeInteger(size) || size < 0))
       throw badRequest("invalid Content-Length", "send the number of bytes of the body");
     c.env?.server?.timeout(c.req.raw, 0);
     const lease = await sandboxes.lease(c.get("user"), c.req.param("ref"), "file", c.req.raw.signal);
     try {
       const body = c.req.raw.body ?? new Blob([]).stream();
-      await lease.guest.writeFile(
-        path,
-        body,
-        { mode: mode ?? "0644", size, maxBytes: MAX_WRITE },
-        signalOf(c, lease),
-      );
+      await lease.guest.writeFile(path, body, { mode, owner, size }, signalOf(c, lease));
       return reply(c, { status: "ok" });
     } catch (error) {
       throw named(error, { sandbox: c.req.param("ref"), path });

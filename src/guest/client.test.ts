@@ -1,6 +1,6 @@
 /** The client against the real agent (lohar serve) and against a peer that lies. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createGuestClient } from "./client.ts";
 import { encodeFrame, encodeJson, FRAME, FrameParser } from "./frames.ts";
 import { guestProof, newNonce } from "./proof.ts";
@@ -31,6 +31,11 @@ afterAll(() => {
 });
 
 const client = (overrides = {}) => createGuestClient({ host: "127.0.0.1", port, token, ...overrides });
+const all = async <T>(batches: AsyncGenerator<T[], void>): Promise<T[]> => {
+  const list: T[] = [];
+  for await (const batch of batches) list.push(...batch);
+  return list;
+};
 const collect = () => {
   const out: Uint8Array[] = [];
   return {
@@ -70,24 +75,51 @@ describe("with the real agent", () => {
     await guest.writeFile(path, new Blob(["one\ntwo\nthree\n"]).stream(), {
       mode: "0600",
       size: 14,
-      maxBytes: 100,
     });
     expect(await guest.stat(path)).toMatchObject({ size: 14, mode: "0600", isDir: false });
     expect(
       await new Response((await guest.readFile(path, { lineOffset: 2, lineLimit: 1 })).body).text(),
     ).toBe("two\n");
-    expect((await guest.list(`${dir}/sub`)).map((e) => e.name)).toEqual(["file"]);
+    expect(await all(await guest.list(`${dir}/sub`))).toMatchObject([
+      { name: "file", kind: "file", links: 1 },
+    ]);
+    await expect(guest.list(`${dir}/none`)).rejects.toMatchObject({ code: "not_found" });
     await expect(guest.stat(`${dir}/nope`)).rejects.toMatchObject({ code: "not_found" });
-    await expect(
-      guest.writeFile(`${dir}/big`, new Blob([new Uint8Array(5_000_000)]).stream(), {
-        mode: "0600",
-        size: 5_000_000,
-        maxBytes: 1000,
-      }),
-    ).rejects.toMatchObject({ code: "too_large" });
+    const broken = new ReadableStream<Uint8Array>({
+      pull: (controller) => controller.error(new Error("broke off")),
+    });
+    await expect(guest.writeFile(`${dir}/big`, broken, {})).rejects.toThrow("broke off");
+    const short = guest.writeFile(`${dir}/big`, new Blob(["x"]).stream(), { size: 2 });
+    await expect(short).rejects.toMatchObject({ code: "bad_request" });
     expect(existsSync(`${dir}/big`)).toBe(false);
     expect(await guest.stat(path)).toMatchObject({ size: 14 });
+    // Of unknown length, onto an existing file: mode and all are kept.
+    await guest.writeFile(path, new Blob(["longer than before"]).stream(), {});
+    expect(await guest.stat(path)).toMatchObject({ size: 18, mode: "0600" });
   });
+
+  test("names that are not UTF-8 go round", async () => {
+    const guest = client();
+    const path = Buffer.concat([Buffer.from(`${dir}/odd/`), Buffer.from([0xff, 0x41])]);
+    const coded = `base64:${path.toString("base64")}`;
+    await guest.writeFile(coded, new Blob(["odd"]).stream(), { mode: "0600" });
+    const [entry] = await all(await guest.list(`${dir}/odd`));
+    expect(entry).toMatchObject({ name: "\ufffdA", nameB64: Buffer.from([0xff, 0x41]).toString("base64") });
+    expect(await new Response((await guest.readFile(coded, {})).body).text()).toBe("odd");
+  });
+
+  test("a listing is streamed: its reader may stop, and the connection is good for the next one", async () => {
+    const guest = client();
+    mkdirSync(`${dir}/many`);
+    for (let i = 0; i < 1500; i++) writeFileSync(`${dir}/many/${i}`, "");
+    expect((await all(await guest.list(`${dir}/many`))).length).toBe(1500);
+    expect((await all(await guest.list(`${dir}/many`, { limit: 10 }))).length).toBe(10);
+    for await (const batch of await guest.list(`${dir}/many`)) {
+      expect(batch.length).toBeGreaterThan(0);
+      break;
+    }
+    expect((await all(await guest.list(`${dir}/many`))).length).toBe(1500);
+  }, 30_000);
 
   test("a wrong token is told apart from a lost guest, and appears in no error", async () => {
     const error = await client({ token: "wrong-secret-token" })
@@ -243,8 +275,24 @@ describe("with a hostile peer", () => {
         g.exec({ argv: ["x"] }, collect().sink),
       ),
     ).toBe("lost");
-    expect(await liar(encodeJson(FRAME.data, { not: "a list" }), (g) => g.list("/"))).toBe("lost");
-    const long = encodeJson(FRAME.error, { code: "c".repeat(1000), message: "m".repeat(500_000) });
+    const list = async (g: ReturnType<typeof client>) => all(await g.list("/", { limit: 2 }));
+    expect(await liar(encodeJson(FRAME.data, { not: "a list" }), list)).toBe("lost");
+    const entry = { name: "x", kind: "file", size: 0, mode: "0644", uid: 0, gid: 0, links: 1, mtime: 0 };
+    const end = Buffer.concat([encodeFrame(FRAME.end), encodeJson(FRAME.result, {})]);
+    const entries = (...values: unknown[]) => Buffer.concat([encodeJson(FRAME.data, values), end]);
+    expect(await liar(entries(entry, entry), list)).toBe("resolved");
+    expect(await liar(entries(entry, entry, entry), list)).toBe("lost");
+    expect(await liar(entries({ ...entry, name: "x".repeat(20_000) }), list)).toBe("lost");
+    const read = async (g: ReturnType<typeof client>) =>
+      new Response((await g.readFile("/x", {})).body).arrayBuffer();
+    const started = encodeJson(FRAME.started, { size: 3, mode: "0644", length: 3 });
+    const content = (text: string) =>
+      Buffer.concat([started, encodeFrame(FRAME.data, Buffer.from(text)), end]);
+    expect(await liar(content("abc"), read)).toBe("resolved");
+    expect(await liar(content("abcd"), read)).toBe("lost");
+    const bloated = encodeJson(FRAME.result, { ports: [], junk: "x".repeat(600_000) });
+    expect(await liar(bloated, (g) => g.ports())).toBe("lost");
+    const long = encodeJson(FRAME.error, { code: "c".repeat(1000), message: "m".repeat(50_000) });
     expect(await liar(long, (g) => g.stat("/"))).toBe("c".repeat(64));
   });
 });

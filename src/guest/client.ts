@@ -1,15 +1,16 @@
 /** The Guest interface over pooled connections. */
 import { randomBytes } from "node:crypto";
 import { orAbort } from "../lib/abort.ts";
-import { releasing } from "../lib/releasing.ts";
 import { Semaphore } from "../lib/semaphore.ts";
 import { activityOf } from "./activity.ts";
 import { Connection, type ConnectionOptions, protocolError } from "./connection.ts";
 import { isSilence } from "./errors.ts";
 import { execute, executeDetached } from "./exec.ts";
-import { listDirectory, readFileFrom, statPath, writeFileTo } from "./files.ts";
+import { readFileFrom, writeFileTo } from "./files.ts";
 import type { Activity, ConfigureRequest, Guest } from "./guest.ts";
 import { GuestError } from "./guest.ts";
+import { listDirectory, statPath } from "./listing.ts";
+import { listProcesses } from "./processes.ts";
 import { openTunnel } from "./tunnel.ts";
 
 /** Idle connections kept for the next request. */
@@ -17,6 +18,8 @@ const MAX_IDLE = 4;
 /** Connections at a time, below the agent's own limit of 512; further requests wait for one. What keeps the machine alive
  *  (configure, activity, freeze) waits for nobody. */
 const MAX_OPEN = 400;
+/** Requests that wait for one of them; one more is refused. */
+const MAX_WAITING = 1000;
 /** Of them, connections that last as long as somebody reads or talks: downloads and tunnels leave room for commands. */
 const MAX_STREAMS = 300;
 const CONNECT_MS = 10_000;
@@ -107,35 +110,23 @@ export class GuestClient implements Guest {
   exec: Guest["exec"] = (request, sink, signal) => this.use((c) => execute(c, request, sink), signal);
   execDetached: Guest["execDetached"] = (request) => this.use((c) => executeDetached(c, request));
   stat: Guest["stat"] = (path) => this.use((c) => statPath(c, path));
-  list: Guest["list"] = (path) => this.use((c) => listDirectory(c, path));
   writeFile: Guest["writeFile"] = (path, body, options, signal) =>
     this.use((c) => writeFileTo(c, path, body, options), signal);
 
-  async readFile(...[path, options, signal]: Parameters<Guest["readFile"]>) {
-    const { connection, release } = await this.stream(signal);
-    const stop = () => connection.close();
-    signal?.addEventListener("abort", stop, { once: true });
-    const end = () => {
-      signal?.removeEventListener("abort", stop);
-      release();
-    };
-    try {
-      const file = await readFileFrom(connection, path, options, () => this.keep(connection));
-      return { ...file, body: releasing(file.body, end) };
-    } catch (error) {
-      end();
-      if (connection.open && error instanceof GuestError) this.keep(connection);
-      else connection.close();
-      throw error;
-    }
-  }
+  readFile: Guest["readFile"] = (path, options, signal) =>
+    this.streaming((connection, done) => readFileFrom(connection, path, options, done), signal);
+  list: Guest["list"] = (path, options = {}, signal) =>
+    this.streaming((connection, done) => listDirectory(connection, path, options.limit, done), signal);
 
   async activity(timeoutMs: number): Promise<Activity> {
     return activityOf(await this.simple("activity", {}, AbortSignal.timeout(timeoutMs)));
   }
 
   async ports(): Promise<{ port: number; address: string }[]> {
-    const { ports } = await this.places.with(() => this.simple("ports"));
+    const { ports } = await this.use(async (connection) => {
+      await connection.request("ports");
+      return connection.result(512 << 10);
+    });
     if (!Array.isArray(ports)) throw protocolError();
     return ports
       .slice(0, 4096)
@@ -143,6 +134,8 @@ export class GuestClient implements Guest {
       .filter(({ port }) => Number.isInteger(port) && port > 0 && port < 65536)
       .sort((a, b) => a.port - b.port);
   }
+
+  processes: Guest["processes"] = (signal) => this.use(listProcesses, signal);
 
   async sync(timeoutMs: number): Promise<void> {
     await this.simple("sync", {}, AbortSignal.timeout(timeoutMs));
@@ -175,7 +168,7 @@ export class GuestClient implements Guest {
   /** A connection for longer. `release` gives its place back (idempotent). */
   private async stream(signal?: AbortSignal): Promise<{ connection: Connection; release: () => void }> {
     const first = await this.streams.acquire(signal);
-    const second = await this.places.acquire(signal).catch((error) => {
+    const second = await this.place(signal).catch((error) => {
       first();
       throw error;
     });
@@ -202,9 +195,48 @@ export class GuestClient implements Guest {
     }, signal);
   }
 
+  /** A request whose answer is read later: it keeps its connection, and its place, until `done` or the connection's end. */
+  private async streaming<T>(
+    start: (connection: Connection, done: () => void) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const { connection, release } = await this.stream(signal);
+    const stop = () => connection.close();
+    const over = () => {
+      signal?.removeEventListener("abort", stop);
+      forget();
+      release();
+    };
+    const forget = connection.onEnd(over);
+    signal?.addEventListener("abort", stop, { once: true });
+    try {
+      return await start(connection, () => {
+        over();
+        this.keep(connection);
+      });
+    } catch (error) {
+      over();
+      if (connection.open && error instanceof GuestError && error.code !== "lost") this.keep(connection);
+      else connection.close();
+      throw error;
+    }
+  }
+
+  /** One of the connections that a sandbox may have; the queue for them is bounded, too. */
+  private async place(signal?: AbortSignal): Promise<() => void> {
+    if (this.places.queued >= MAX_WAITING)
+      throw new GuestError("busy", `${MAX_OPEN} operations run in this sandbox and ${MAX_WAITING} wait`);
+    return this.places.acquire(signal);
+  }
+
   /** Runs one request on a pooled or new connection. */
-  private use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.places.with(() => this.useOne(work, signal), signal);
+  private async use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const release = await this.place(signal);
+    try {
+      return await this.useOne(work, signal);
+    } finally {
+      release();
+    }
   }
 
   private async useOne<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {

@@ -18,6 +18,9 @@ const STALL_MS = 30_000;
 /** The agent sends a heartbeat after 5 s of silence: after so long without one it is not served any more, ms. */
 const SILENCE_MS = 25_000;
 
+/** Answers are small, except where a caller says so, bytes. */
+const MAX_RESULT = 64 << 10;
+
 export interface ConnectionOptions {
   /** Milliseconds without any frame, while a request runs, after which the guest counts as unresponsive. */
   silenceMs?: number;
@@ -54,6 +57,8 @@ export class Connection {
   /** Resolves when the connection has ended, for whatever reason. */
   readonly closed: Promise<void>;
   private ended!: () => void;
+
+  private readonly enders = new Set<() => void>();
 
   private constructor(private readonly options: ConnectionOptions) {
     this.closed = new Promise((resolve) => {
@@ -129,6 +134,13 @@ export class Connection {
     };
   }
 
+  /** Calls `end` when the connection ends; the answer takes it back. */
+  onEnd(end: () => void): () => void {
+    if (this.failure) end();
+    else this.enders.add(end);
+    return () => this.enders.delete(end);
+  }
+
   get open(): boolean {
     return this.failure === null;
   }
@@ -160,10 +172,13 @@ export class Connection {
     });
   }
 
-  /** The RESULT of a request without data; its members are checked by the caller. */
-  async result(): Promise<Record<string, unknown>> {
+  /** The RESULT of a request without data, of at most `maxBytes`; its members are checked by the caller. */
+  async result(maxBytes = MAX_RESULT): Promise<Record<string, unknown>> {
     const frame = await this.next();
-    if (frame.type === FRAME.result) return jsonOf(frame);
+    if (frame.type === FRAME.result) {
+      if (frame.payload.length > maxBytes) throw protocolError();
+      return jsonOf(frame);
+    }
     throw frame.type === FRAME.error ? errorOf(frame) : protocolError();
   }
 
@@ -287,6 +302,7 @@ export class Connection {
     if (this.silence) clearTimeout(this.silence);
     this.socket?.terminate();
     this.ended();
+    for (const end of this.enders) end();
     const waiting = this.waiting;
     this.waiting = null;
     waiting?.reject(error);
@@ -308,6 +324,7 @@ export function jsonOf(frame: Frame): Record<string, unknown> {
 
 /** What an ERROR frame says, bounded. */
 export function errorOf(frame: Frame): GuestError {
+  if (frame.payload.length > MAX_RESULT) throw protocolError();
   const { code, message, step } = jsonOf(frame);
   return new GuestError(String(code).slice(0, 64), String(message).slice(0, 1000), {
     step: typeof step === "string" ? step.slice(0, 32) : undefined,

@@ -1,54 +1,19 @@
-/** Files of the guest. */
+/** Files of the guest: whole streams both ways, in bounded memory. */
 import { type Connection, errorOf, jsonOf, protocolError } from "./connection.ts";
 import { FRAME } from "./frames.ts";
-import { type FileEntry, type FileStat, GuestError, type ReadOptions } from "./guest.ts";
+import type { GuestPath, ReadOptions, WriteOptions } from "./guest.ts";
+import { GuestError } from "./guest.ts";
 
 const WRITE_CHUNK = 256 << 10;
-/** A directory listing is held in memory by its reader: this many entries at most. */
-const MAX_ENTRIES = 1_000_000;
 
-function statOf(value: Record<string, unknown>): FileStat {
-  const { size, mode, is_dir, mtime } = value;
-  if (typeof size !== "number" || typeof mode !== "string" || typeof mtime !== "number")
-    throw protocolError();
-  return { size, mode: mode.slice(0, 8), isDir: is_dir === true, mtime };
-}
-
-export async function statPath(c: Connection, path: string): Promise<FileStat> {
-  await c.request("file.stat", { path });
-  return statOf(await c.result());
-}
-
-export async function listDirectory(c: Connection, path: string): Promise<FileEntry[]> {
-  await c.request("file.list", { path });
-  const entries: FileEntry[] = [];
-  for (;;) {
-    const frame = await c.next();
-    if (frame.type === FRAME.error) throw errorOf(frame);
-    if (frame.type === FRAME.end) break;
-    if (frame.type !== FRAME.data) throw protocolError();
-    let batch: unknown;
-    try {
-      batch = JSON.parse(new TextDecoder().decode(frame.payload));
-    } catch {
-      throw protocolError();
-    }
-    if (!Array.isArray(batch)) throw protocolError();
-    for (const entry of batch)
-      entries.push({ name: String(entry?.name).slice(0, 1024), ...statOf(entry ?? {}) });
-    if (entries.length > MAX_ENTRIES) {
-      c.close();
-      throw new GuestError("too_large", `more than ${MAX_ENTRIES} entries`);
-    }
-  }
-  await c.result();
-  return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
-}
+/** The protocol's members for a path. */
+export const pathMembers = (path: GuestPath) =>
+  path.startsWith("base64:") ? { path_b64: path.slice(7) } : { path };
 
 /** `done` runs once the body was read to its end. A body that is cancelled closes the connection. */
-export async function readFileFrom(c: Connection, path: string, o: ReadOptions, done: () => void) {
+export async function readFileFrom(c: Connection, path: GuestPath, o: ReadOptions, done: () => void) {
   await c.request("file.read", {
-    path,
+    ...pathMembers(path),
     offset: o.offset,
     length: o.length,
     line_offset: o.lineOffset,
@@ -60,11 +25,18 @@ export async function readFileFrom(c: Connection, path: string, o: ReadOptions, 
   if (first.type !== FRAME.started) throw protocolError();
   const { size, mode, length } = jsonOf(first);
   if (typeof size !== "number" || typeof length !== "number") throw protocolError();
+  // No more than was announced or asked for, whatever the guest sends.
+  let left = o.maxBytes ?? Number.POSITIVE_INFINITY;
+  if (length >= 0) left = Math.min(left, length);
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {
         const frame = await c.next();
-        if (frame.type === FRAME.data) return controller.enqueue(frame.payload);
+        if (frame.type === FRAME.data) {
+          left -= frame.payload.length;
+          if (left < 0) throw protocolError();
+          return controller.enqueue(frame.payload);
+        }
         if (frame.type === FRAME.error) throw errorOf(frame);
         if (frame.type !== FRAME.end) throw protocolError();
         await c.result();
@@ -82,17 +54,17 @@ export async function readFileFrom(c: Connection, path: string, o: ReadOptions, 
 
 export async function writeFileTo(
   c: Connection,
-  path: string,
+  path: GuestPath,
   body: ReadableStream<Uint8Array>,
-  options: { mode: string; size: number; maxBytes: number },
+  options: WriteOptions,
 ): Promise<void> {
   const reader = body.getReader();
   const answer = (async () => {
     await c.request("file.write", {
-      path,
+      ...pathMembers(path),
       mode: options.mode,
-      size: options.size,
-      max_bytes: options.maxBytes,
+      owner: options.owner,
+      size: options.size ?? -1,
     });
     return c.result();
   })();

@@ -42,17 +42,46 @@ export interface ExecSink {
   stderr(chunk: Uint8Array): void | Promise<void>;
 }
 
-export interface FileStat {
+export type FileKind =
+  | "file"
+  | "dir"
+  | "symlink"
+  | "char_device"
+  | "block_device"
+  | "fifo"
+  | "socket"
+  | "unknown";
+
+/** What a name itself stands for: links are not followed. */
+export interface FileEntry {
+  /** With U+FFFD where it is not UTF-8; then `nameB64` has its bytes. */
+  name: string;
+  nameB64?: string;
+  kind: FileKind;
+  /** Of a symlink. */
+  target?: string;
+  targetB64?: string;
   size: number;
   /** 4 octal digits, e.g. "0644". */
   mode: string;
+  uid: number;
+  gid: number;
+  /** Hard links. */
+  links: number;
+  /** "major:minor" of a device. */
+  device?: string;
   isDir: boolean;
   /** Unix seconds. */
   mtime: number;
 }
 
-export interface FileEntry extends FileStat {
-  name: string;
+export interface WriteOptions {
+  /** Octal; absent = keep that of an existing file, 0644 for a new one. */
+  mode?: string;
+  /** USER, USER:GROUP or :GROUP, names or numbers of the guest; absent = keep, uid 1000 for a new file. */
+  owner?: string;
+  /** Bytes that will come; absent = up to the end of the stream. */
+  size?: number;
 }
 
 export interface ReadOptions {
@@ -91,12 +120,26 @@ export interface Activity {
   uptimeMs: number;
 }
 
+export interface Process {
+  pid: number;
+  ppid: number;
+  uid: number;
+  /** One letter of proc(5): R, S, D, Z, T… */
+  state: string;
+  rssKb: number;
+  /** Arguments joined by blanks, cut at 4096 bytes; the name in brackets where there are none. */
+  argv: string;
+}
+
 /** A byte tunnel to a TCP port of the guest. */
 export interface Tunnel {
   readable: ReadableStream<Uint8Array>;
   writable: WritableStream<Uint8Array>;
   close(): void;
 }
+
+/** An absolute path, or `base64:` and the bytes of one that is not UTF-8. */
+export type GuestPath = string;
 
 /** All calls take an optional signal; aborting closes the connection, which cancels the work in the guest. */
 export interface Guest {
@@ -110,20 +153,30 @@ export interface Guest {
   exec(request: ExecRequest, sink: ExecSink, signal?: AbortSignal): Promise<ExecResult>;
   execDetached(request: ExecRequest & { outputFile: string }): Promise<{ pid: number }>;
   readFile(
-    path: string,
+    path: GuestPath,
     options: ReadOptions,
     signal?: AbortSignal,
   ): Promise<{ size: number; mode: string; length: number; body: ReadableStream<Uint8Array> }>;
   writeFile(
-    path: string,
+    path: GuestPath,
     body: ReadableStream<Uint8Array>,
-    options: { mode: string; size: number; maxBytes: number },
+    options: WriteOptions,
     signal?: AbortSignal,
   ): Promise<void>;
-  stat(path: string): Promise<FileStat>;
-  list(path: string): Promise<FileEntry[]>;
+  stat(path: GuestPath): Promise<FileEntry>;
+  /**
+   * Entries as they come, sorted by name up to 10 000 of them. Rejects before the first one when there is no such
+   * directory. A listing that is not read to its end is cancelled by `return` or `signal`.
+   */
+  list(
+    path: GuestPath,
+    options?: { limit?: number },
+    signal?: AbortSignal,
+  ): Promise<AsyncGenerator<FileEntry[], void>>;
   activity(timeoutMs: number): Promise<Activity>;
   ports(): Promise<{ port: number; address: string }[]>;
+  /** What runs in the guest, at most 10 000 processes; needs none of its own. */
+  processes(signal?: AbortSignal): Promise<Process[]>;
   sync(timeoutMs: number): Promise<void>;
   prepareClone(timeoutMs: number): Promise<void>;
   resumeSource(): Promise<void>;

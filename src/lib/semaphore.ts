@@ -7,6 +7,11 @@ export class Semaphore {
     this.free = limit;
   }
 
+  /** How many wait. */
+  get queued(): number {
+    return this.waiting.length;
+  }
+
   /** Waits for a place; the answer gives it back (idempotent). Throws the signal's reason when it fires first. */
   async acquire(signal?: AbortSignal): Promise<() => void> {
     signal?.throwIfAborted();

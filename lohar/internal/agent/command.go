@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"bhatti/lohar/internal/proc"
+	"golang.org/x/sys/unix"
 )
 
 const maxArguments = 4096
@@ -40,7 +41,7 @@ func (s *Server) spec(c *command) (proc.Spec, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return proc.Spec{}, fromOS(fmt.Errorf("working directory: %w", err))
 	} else if !info.IsDir() {
-		return proc.Spec{}, fail("not_a_directory", "working directory: "+dir)
+		return proc.Spec{}, fail("not_a_directory", "working directory: "+dir+" is not a directory")
 	}
 	uid := uint32(1000)
 	if c.UID != nil {
@@ -55,6 +56,33 @@ func (s *Server) spec(c *command) (proc.Spec, error) {
 	return proc.Spec{Path: path, Argv: c.Argv, Env: list, Dir: dir, User: credential, CgroupFD: s.Machine.UserCgroup()}, nil
 }
 
+// spawn starts spec. When the kernel refuses without saying what, the working directory is looked at first.
+func (s *Server) spawn(spec proc.Spec) (*proc.Process, error) {
+	p, err := s.table.Spawn(spec)
+	if err == nil {
+		return p, nil
+	}
+	if errors.Is(err, syscall.EACCES) {
+		if proc.As(spec.User, func() error { return enter(spec.Dir) }) != nil {
+			who := "the user"
+			if spec.User != nil && spec.User.Name != "" {
+				who = spec.User.Name
+			}
+			return nil, fail("permission", "working directory: "+who+" may not enter "+spec.Dir)
+		}
+	}
+	return nil, spawnError(spec.Argv[0], err)
+}
+
+// enter reports whether dir can be searched.
+func enter(dir string) error {
+	fd, err := unix.Open(dir+"/.", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
 // spawnError names the reason why a command could not start.
 func spawnError(name string, err error) error {
 	switch {
@@ -66,6 +94,12 @@ func spawnError(name string, err error) error {
 		return fail("exec_not_executable", name+": "+err.Error())
 	case errors.Is(err, syscall.E2BIG):
 		return fail("too_large", "arguments and environment are too long for the kernel")
+	}
+	if errors.Is(err, syscall.EAGAIN) {
+		return fail("exhausted", name+": no more processes: the user's or the sandbox's limit is reached")
+	}
+	if errors.Is(err, syscall.ENOMEM) {
+		return fail("exhausted", name+": the sandbox has no memory left for another process")
 	}
 	return fail("io", name+": "+err.Error())
 }

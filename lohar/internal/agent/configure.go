@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"bhatti/lohar/internal/files"
 	"bhatti/lohar/internal/identity"
 	"bhatti/lohar/internal/machine"
 	"bhatti/lohar/internal/proc"
@@ -143,7 +144,7 @@ func (s *Server) provision(r *configureRequest) error {
 	}
 	for _, f := range r.Files {
 		content := base64.NewDecoder(base64.StdEncoding, strings.NewReader(f.Content))
-		if _, err := s.writeFile(f.Path, f.Mode, nil, content); err != nil {
+		if _, err := s.writeFile(f.Path, f.Mode, "", content); err != nil {
 			return inStep("file", err)
 		}
 	}
@@ -174,8 +175,10 @@ func (r *configureRequest) check() error {
 		if err := checkPath(f.Path); err != nil {
 			return err
 		}
-		if _, err := parseMode(f.Mode); err != nil {
-			return err
+		if f.Mode != "" {
+			if _, err := files.ParseMode(f.Mode); err != nil {
+				return bad(err.Error())
+			}
 		}
 		if _, err := base64.StdEncoding.DecodeString(f.Content); err != nil {
 			return bad("content of " + f.Path + " is not base64")

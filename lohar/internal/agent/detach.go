@@ -4,6 +4,7 @@ import (
 	"os"
 	"syscall"
 
+	"bhatti/lohar/internal/files"
 	"bhatti/lohar/internal/proc"
 	"golang.org/x/sys/unix"
 )
@@ -61,18 +62,14 @@ func (s *Server) background(spec proc.Spec, path string, asRoot bool) (*proc.Pro
 	defer null.Close()
 	spec.Setsid = true
 	spec.Files = [3]uintptr{null.Fd(), out.Fd(), out.Fd()}
-	p, err := s.table.Spawn(spec)
-	if err != nil {
-		return nil, spawnError(spec.Argv[0], err)
-	}
-	return p, nil
+	return s.spawn(spec)
 }
 
-// openOutput creates or empties a regular file (or opens /dev/null).
+// openOutput creates or empties a regular file (or opens /dev/null). It is appended to: whoever empties it later leaves no hole.
 func openOutput(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o644)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o644)
 	if err == syscall.ENXIO {
-		return nil, fail("bad_request", path+" is a pipe or socket")
+		return nil, &files.KindError{Path: path, Kind: files.FIFO}
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
@@ -80,12 +77,13 @@ func openOutput(path string) (*os.File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	regular := st.Mode&unix.S_IFMT == unix.S_IFREG
+	kind := files.KindOf(st.Mode)
+	regular := kind == files.Regular
 	if !regular && path != os.DevNull {
 		unix.Close(fd)
-		return nil, fail("bad_request", path+" is not a regular file")
+		return nil, &files.KindError{Path: path, Kind: kind}
 	}
 	if regular {
 		err = unix.Ftruncate(fd, 0)

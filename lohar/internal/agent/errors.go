@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"bhatti/lohar/internal/files"
 )
 
 // opError is what the host sees in an ERROR frame.
@@ -47,6 +49,13 @@ func (e *protocolError) Error() string { return e.message }
 func fromOS(err error) error {
 	var known *opError
 	var broken *protocolError
+	var kind *files.KindError
+	if errors.As(err, &kind) {
+		if kind.Kind == files.Directory {
+			return fail("is_a_directory", err.Error())
+		}
+		return fail("not_a_file", err.Error())
+	}
 	if err == nil || errors.As(err, &known) || errors.As(err, &broken) || err == errCancelled {
 		return err
 	}

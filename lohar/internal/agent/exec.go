@@ -40,10 +40,10 @@ func exec(c *conn, r *execRequest) (any, error) {
 	}
 	defer io.close()
 	spec.Files = io.child()
-	p, err := c.s.table.Spawn(spec)
+	p, err := c.s.spawn(spec)
 	io.closeChild()
 	if err != nil {
-		return nil, spawnError(r.Argv[0], err)
+		return nil, err
 	}
 	c.s.activity.change(func() { c.s.activity.execs++ })
 	defer c.s.activity.change(func() { c.s.activity.execs-- })

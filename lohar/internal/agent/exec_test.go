@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -57,6 +58,12 @@ func TestExecResults(t *testing.T) {
 	}
 	if a := c.do("exec", "argv", sh(`pwd; echo "$A"`), "cwd", "/tmp", "env", map[string]string{"A": "b\nc"}); string(a.out) != "/tmp\nb\nc\n" {
 		t.Errorf("%q", a.out)
+	}
+	for cwd, want := range map[string]string{"/etc/passwd": "not_a_directory: working directory: /etc/passwd is not a directory",
+		"/nowhere": "not_found: working directory: stat /nowhere: no such file or directory"} {
+		if a := c.do("exec", "argv", sh("true"), "cwd", cwd); fmt.Sprintf("%s: %s", a.code, a.result["message"]) != want {
+			t.Errorf("%v", a.result)
+		}
 	}
 	if a := c.do("exec", "argv", sh("true"), "cwd", "/nowhere"); a.code != "not_found" {
 		t.Error(a.result)
@@ -251,7 +258,66 @@ func TestDetachedJobIsCounted(t *testing.T) {
 		t.Fatal("a directory was taken for the output file")
 	}
 	_ = syscall.Mkfifo(dir+"/fifo", 0o666)
-	if a := c.do("exec.detach", "argv", sh("true"), "output_file", dir+"/fifo"); a.code != "bad_request" {
+	if a := c.do("exec.detach", "argv", sh("true"), "output_file", dir+"/fifo"); a.code != "not_a_file" {
+		t.Fatal(a.result)
+	}
+}
+
+// A log that is emptied while its job runs goes on from its beginning, without a hole.
+func TestDetachedOutputIsAppended(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	_ = os.Chmod(dir, 0o777)
+	out := filepath.Join(dir, "out")
+	_ = os.WriteFile(out, []byte("of an earlier job"), 0o666)
+	_ = os.Chmod(out, 0o666)
+	a := c.do("exec.detach", "argv", sh("echo one; while [ ! -e "+dir+"/go ]; do sleep 0.01; done; echo two"), "output_file", out)
+	if len(a.result) != 1 || a.result["pid"] == nil {
+		t.Fatal(a.result)
+	}
+	eventually(t, "first line", func() bool { b, _ := os.ReadFile(out); return string(b) == "one\n" })
+	_ = os.Truncate(out, 0)
+	_ = os.WriteFile(dir+"/go", nil, 0o644)
+	eventually(t, "second line", func() bool { b, _ := os.ReadFile(out); return string(b) == "two\n" })
+}
+
+func TestProcessesAreListedByTheAgentItself(t *testing.T) {
+	_, c := configured(t)
+	a := c.do("exec.detach", "argv", []string{"sleep", "333"}, "output_file", "/dev/null")
+	pid := a.result["pid"].(float64)
+	t.Cleanup(func() { _ = syscall.Kill(int(pid), syscall.SIGKILL) })
+	eventually(t, "the job is listed", func() bool {
+		a := c.do("processes")
+		var batches []process
+		for d := json.NewDecoder(bytes.NewReader(a.data)); d.More(); {
+			var batch []process
+			if err := d.Decode(&batch); err != nil {
+				t.Fatal(err)
+			}
+			batches = append(batches, batch...)
+		}
+		if float64(len(batches)) != a.result["count"] {
+			t.Fatal(len(batches), a.result)
+		}
+		for _, p := range batches {
+			if p.Pid == int(pid) {
+				return p.Argv == "sleep 333" && p.PPid == os.Getpid() && p.RSS > 0
+			}
+		}
+		return false
+	})
+}
+
+func TestADirectoryThatMayNotBeEntered(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("another user: needs root")
+	}
+	_, addr := startServer(t, Options{Token: testToken, SwitchUser: true})
+	c := dialClient(t, addr, testToken)
+	dir := t.TempDir()
+	_ = os.Chmod(dir, 0o700)
+	a := c.do("exec", "argv", sh("true"), "cwd", dir)
+	if message, _ := a.result["message"].(string); a.code != "permission" || !strings.Contains(message, "may not enter "+dir) {
 		t.Fatal(a.result)
 	}
 }

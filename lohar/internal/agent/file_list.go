@@ -5,86 +5,144 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 
+	"bhatti/lohar/internal/files"
 	"bhatti/lohar/internal/proto"
 	"golang.org/x/sys/unix"
 )
 
-type pathRequest struct {
-	Path string `json:"path"`
-}
-
-type fileEntry struct {
-	Name  string `json:"name"`
-	Size  int64  `json:"size"`
-	Mode  string `json:"mode"`
-	IsDir bool   `json:"is_dir"`
-	MTime int64  `json:"mtime"`
-}
-
-// batchEntries keeps a DATA frame far below its bound: a name has at most 255 bytes, 6 characters each in JSON.
-const batchEntries = 128
+const (
+	// batchBytes is about what a DATA frame of a listing holds: an entry has at most 40 KB in JSON (name and target of odd bytes).
+	batchBytes = 64 << 10
+	// sortedEntries is up to where a listing is sorted by name: more names are not held in the memory of a small guest.
+	sortedEntries = 10_000
+)
 
 // fileStat tells what path itself is (a link is not followed).
 func fileStat(_ *conn, r *pathRequest) (any, error) {
-	if err := checkPath(r.Path); err != nil {
+	path, err := r.path()
+	if err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(r.Path, &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: r.Path, Err: err}
+	e, err := entryAt(unix.AT_FDCWD, path)
+	if err == unix.EACCES { // a link in a sticky folder on the way there
+		if dir, err2 := files.Resolve(filepath.Dir(path)); err2 == nil {
+			e, err = entryAt(unix.AT_FDCWD, filepath.Join(dir, filepath.Base(path)))
+		}
 	}
+	if err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	e.Name = filepath.Base(path)
+	e.NameB64 = raw(e.Name)
 	return struct {
-		fileEntry
+		*fileEntry
 		IsLink bool `json:"is_link"`
-	}{entry(filepath.Base(r.Path), &st), st.Mode&unix.S_IFMT == unix.S_IFLNK}, nil
+	}{e, e.Kind == files.Symlink}, nil
 }
 
-// fileList streams a directory of any size, unsorted, links not followed. Entries that vanish meanwhile are left out.
-func fileList(c *conn, r *pathRequest) (any, error) {
-	if err := checkPath(r.Path); err != nil {
+type fileListRequest struct {
+	pathRequest
+	// Limit of entries, 0 = all.
+	Limit int `json:"limit"`
+}
+
+// fileList streams a directory of any size in bounded memory, sorted as long as it has at most sortedEntries. Entries that
+// vanish meanwhile are left out.
+func fileList(c *conn, r *fileListRequest) (any, error) {
+	path, err := r.path()
+	if err == nil && r.Limit < 0 {
+		err = fail("bad_request", "limit must not be negative")
+	}
+	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Open(r.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, st, err := files.Open(path, unix.O_RDONLY)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: r.Path, Err: err}
+		return nil, err
 	}
-	d := os.NewFile(uintptr(fd), r.Path)
+	d := os.NewFile(uintptr(fd), path)
 	defer d.Close()
-	count := 0
-	for {
-		names, err := d.Readdirnames(batchEntries)
-		if err == io.EOF || err == nil && len(names) == 0 {
+	if files.KindOf(st.Mode) != files.Directory {
+		return nil, fail("not_a_directory", path+" is not a directory")
+	}
+	l := &listing{c: c, fd: fd, limit: r.Limit}
+	for first := true; ; first = false {
+		size := 1024
+		if first {
+			size = sortedEntries
+		}
+		names, err := d.Readdirnames(size)
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		if first && len(names) < size {
+			slices.Sort(names)
+		}
+		if done, err := l.add(names); done || err != nil {
+			if err != nil {
+				return nil, err
+			}
 			break
 		}
-		if err != nil {
-			return nil, err
+		if err == io.EOF || len(names) == 0 {
+			break
 		}
-		batch := make([]fileEntry, 0, len(names))
-		for _, name := range names {
-			var st unix.Stat_t
-			if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-				batch = append(batch, entry(name, &st))
-			}
-		}
-		if len(batch) == 0 {
-			continue
-		}
-		payload, err := json.Marshal(batch)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.send(proto.Data, payload); err != nil {
-			return nil, err
-		}
-		count += len(batch)
+	}
+	if err := l.flush(); err != nil {
+		return nil, err
 	}
 	if err := c.send(proto.End, nil); err != nil {
 		return nil, err
 	}
-	return map[string]int{"count": count}, nil
+	return map[string]any{"count": l.count, "truncated": l.truncated}, nil
 }
 
-func entry(name string, st *unix.Stat_t) fileEntry {
-	return fileEntry{name, st.Size, modeString(st.Mode), st.Mode&unix.S_IFMT == unix.S_IFDIR, st.Mtim.Sec}
+// listing collects entries and sends them in frames.
+type listing struct {
+	c         *conn
+	fd, limit int
+	count     int
+	truncated bool
+	buf       []byte // a JSON array without its end
 }
+
+// add sends names; done says that the limit is reached.
+func (l *listing) add(names []string) (done bool, err error) {
+	for _, name := range names {
+		if l.limit > 0 && l.count == l.limit {
+			l.truncated = true
+			return true, nil
+		}
+		e, err := entryAt(l.fd, name)
+		if err != nil {
+			continue
+		}
+		payload, err := json.Marshal(e)
+		if err != nil {
+			return false, err
+		}
+		l.count++
+		l.buf = append(append(l.buf, ','), payload...)
+		if len(l.buf) >= batchBytes {
+			if err := l.flush(); err != nil {
+				return false, err
+			}
+		}
+	}
+	return false, nil
+}
+
+func (l *listing) flush() error {
+	if len(l.buf) == 0 {
+		return nil
+	}
+	l.buf[0] = '[' // in place of the first comma
+	err := l.c.send(proto.Data, append(l.buf, ']'))
+	l.buf = l.buf[:0]
+	return err
+}
+
+func itoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"os"
 
+	"bhatti/lohar/internal/files"
 	"bhatti/lohar/internal/proto"
-	"golang.org/x/sys/unix"
 )
 
 type fileReadRequest struct {
-	Path       string `json:"path"`
+	pathRequest
 	Offset     int64  `json:"offset"`
 	Length     *int64 `json:"length"`
 	LineOffset int64  `json:"line_offset"`
@@ -26,10 +25,14 @@ type fileReadResult struct {
 
 // fileRead streams a regular file, a range of its bytes or a range of its lines (byte-exact in every case).
 func fileRead(c *conn, r *fileReadRequest) (any, error) {
-	if err := r.check(); err != nil {
+	path, err := r.path()
+	if err == nil {
+		err = r.check()
+	}
+	if err != nil {
 		return nil, err
 	}
-	f, st, err := openRegular(r.Path)
+	f, st, err := files.OpenRegular(path)
 	if err != nil {
 		return nil, err
 	}
@@ -75,9 +78,6 @@ func fileRead(c *conn, r *fileReadRequest) (any, error) {
 }
 
 func (r *fileReadRequest) check() error {
-	if err := checkPath(r.Path); err != nil {
-		return err
-	}
 	if r.Offset < 0 || r.Length != nil && *r.Length < 0 || r.LineOffset < 0 || r.LineLimit < 0 || r.MaxBytes < 0 {
 		return fail("bad_request", "offsets and limits must not be negative")
 	}
@@ -92,34 +92,6 @@ func smaller(limit, n int64) int64 {
 		return n
 	}
 	return limit
-}
-
-// openRegular opens a regular file for reading; a pipe or device is turned away without waiting for it.
-func openRegular(path string) (*os.File, *unix.Stat_t, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		if err == unix.ENXIO || err == unix.ENODEV {
-			return nil, nil, fail("bad_request", path+" is not a regular file")
-		}
-		return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	st := new(unix.Stat_t)
-	err = unix.Fstat(fd, st)
-	if err == nil {
-		switch st.Mode & unix.S_IFMT {
-		case unix.S_IFREG:
-			// Not pollable, but os.NewFile takes a non-blocking descriptor for one that is.
-			if err = unix.SetNonblock(fd, false); err == nil {
-				return os.NewFile(uintptr(fd), path), st, nil
-			}
-		case unix.S_IFDIR:
-			err = fail("is_a_directory", path+" is a directory")
-		default:
-			err = fail("bad_request", path+" is not a regular file")
-		}
-	}
-	unix.Close(fd)
-	return nil, nil, err
 }
 
 // copyLines sends limit lines (0 = all) from the 1-based line first on, of any length, with their own line ends.

@@ -52,15 +52,14 @@ func TestWriteAndRead(t *testing.T) {
 	if string(a.data) != "abcdef" || string(a.started) != `{"length":6,"mode":"0640","size":6}` || a.result["sent"] != 6.0 {
 		t.Fatalf("%s %s %v", a.data, a.started, a.result)
 	}
-	// A link is replaced, not written through.
-	link := filepath.Join(dir, "link")
-	_ = os.Symlink(path, link)
-	c.writeFile(link, nil, "new")
-	if b, _ := os.ReadFile(path); string(b) != "abcdef" {
-		t.Fatalf("%s", b)
+	// What exists keeps its mode unless one is asked for.
+	c.writeFile(path, nil, "x")
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
+		t.Error(info.Mode())
 	}
-	if b, _ := os.ReadFile(link); string(b) != "new" {
-		t.Fatalf("%s", b)
+	c.writeFile(path, []any{"mode", "0600"}, "x")
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Error(info.Mode())
 	}
 }
 
@@ -79,6 +78,8 @@ func TestFailedWritesLeaveNothing(t *testing.T) {
 		"over the bound": {path, []any{"max_bytes", 2}, "too_large"},
 		"announced":      {path, []any{"max_bytes", 2, "size", 3}, "too_large"},
 		"mode":           {path, []any{"mode", "99"}, "bad_request"},
+		"owner":          {path, []any{"owner", "nobody-of-that-name"}, "bad_request"},
+		"device":         {"/dev/null", nil, "not_a_file"},
 		"directory":      {dir, nil, "is_a_directory"},
 		"below a file":   {path + "/x", nil, "not_a_directory"},
 		"relative":       {"x", nil, "bad_request"},
@@ -99,14 +100,13 @@ func TestCancelledWriteLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	c.request("file.write", "path", filepath.Join(dir, "file"))
 	c.send(proto.Data, []byte("half"))
-	eventually(t, "the temporary file", func() bool { e, _ := os.ReadDir(dir); return len(e) == 1 })
 	c.nc.Close()
-	eventually(t, "it is gone", func() bool { e, _ := os.ReadDir(dir); return len(e) == 0 })
 	eventually(t, "the request is over", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.conns) == 0
 	})
+	only(t, dir)
 }
 
 func TestFullDiskIsToldAndTidied(t *testing.T) {
@@ -163,7 +163,7 @@ func TestReadRefusals(t *testing.T) {
 	dir := t.TempDir()
 	_ = syscall.Mkfifo(dir+"/fifo", 0o666)
 	for path, code := range map[string]string{
-		dir: "is_a_directory", dir + "/none": "not_found", dir + "/fifo": "bad_request", "/dev/zero": "bad_request", "rel": "bad_request",
+		dir: "is_a_directory", dir + "/none": "not_found", dir + "/fifo": "not_a_file", "/dev/zero": "not_a_file", "rel": "bad_request",
 	} {
 		if a := c.do("file.read", "path", path); a.code != code {
 			t.Errorf("%s: %v", path, a.result)
@@ -174,44 +174,94 @@ func TestReadRefusals(t *testing.T) {
 	}
 }
 
-func TestStatAndList(t *testing.T) {
+func (c *client) list(path string, members ...any) (entries []fileEntry, result map[string]any) {
+	c.t.Helper()
+	c.request("file.list", append([]any{"path", path}, members...)...)
+	for {
+		typ, b := c.recv()
+		switch typ {
+		case proto.Data:
+			var batch []fileEntry
+			if err := json.Unmarshal(b, &batch); err != nil {
+				c.t.Fatal(err)
+			}
+			entries = append(entries, batch...)
+		case proto.Result:
+			_ = json.Unmarshal(b, &result)
+			return entries, result
+		case proto.End:
+		default:
+			c.t.Fatalf("%#x %s", typ, b)
+		}
+	}
+}
+
+func TestListOfAnySize(t *testing.T) {
 	_, c := configured(t)
 	dir := t.TempDir()
-	const n = 12_000
+	const n = sortedEntries + 2000
 	for i := range n {
 		if err := os.WriteFile(fmt.Sprintf("%s/file-with-a-rather-long-name-%06d", dir, i), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_ = os.Symlink("nowhere", dir+"/link")
-	c.request("file.list", "path", dir)
+	entries, result := c.list(dir)
 	seen := map[string]bool{}
-	for {
-		typ, b := c.recv()
-		if typ == proto.Data {
-			var batch []fileEntry
-			if err := json.Unmarshal(b, &batch); err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range batch {
-				seen[e.Name] = true
-			}
-		}
-		if typ == proto.Result {
-			break
-		}
+	for _, e := range entries {
+		seen[e.Name] = true
 	}
-	if len(seen) != n+1 {
-		t.Fatalf("%d entries", len(seen))
+	if len(seen) != n || result["count"] != float64(n) || result["truncated"] != false {
+		t.Fatal(len(seen), result)
 	}
-	if r := c.do("file.stat", "path", dir+"/link").result; r["is_link"] != true || r["is_dir"] != false || r["name"] != "link" {
-		t.Fatal(r)
-	}
-	if a := c.do("file.list", "path", dir+"/link"); a.code == "" {
-		t.Fatal(a.result)
+	if entries, result := c.list(dir, "limit", 7); len(entries) != 7 || result["truncated"] != true {
+		t.Fatal(len(entries), result)
 	}
 	if a := c.do("file.list", "path", "/etc/passwd"); a.code != "not_a_directory" {
 		t.Fatal(a.result)
+	}
+}
+
+func TestKindsAndNames(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	_ = syscall.Mkfifo(dir+"/fifo", 0o666)
+	_ = os.Mkdir(dir+"/dir", 0o755)
+	_ = os.Symlink("to\xff", dir+"/link")
+	_ = os.WriteFile(dir+"/odd\xff", []byte("x"), 0o640)
+	_ = os.WriteFile(dir+"/file", nil, 0o644)
+	entries, _ := c.list(dir)
+	got := ""
+	for _, e := range entries {
+		got += e.Name + "=" + e.Kind + " "
+	}
+	if got != "dir=dir fifo=fifo file=file link=symlink odd\ufffd=file " {
+		t.Errorf("%q", got)
+	}
+	if link := entries[3]; string(link.TargetB64) != "to\xff" || link.Target != "to\ufffd" {
+		t.Errorf("%+v", link)
+	}
+	// The name goes round trip.
+	odd := append([]byte(dir+"/"), entries[4].NameB64...)
+	if r := c.do("file.stat", "path_b64", odd).result; r["size"] != 1.0 || r["mode"] != "0640" || r["links"] != 1.0 {
+		t.Error(r)
+	}
+	c.request("file.write", "path_b64", odd)
+	c.send(proto.Data, []byte("more"))
+	c.send(proto.End, nil)
+	if a := c.answer(); a.code != "" {
+		t.Error(a.result)
+	}
+	if a := c.do("file.read", "path_b64", odd); string(a.data) != "more" {
+		t.Error(a.result)
+	}
+	if a := c.do("file.read", "path_b64", odd, "path", "/x"); a.code != "bad_request" {
+		t.Error(a.result)
+	}
+	if r := c.do("file.stat", "path", dir+"/link").result; r["is_link"] != true || r["is_dir"] != false || r["name"] != "link" || r["kind"] != "symlink" {
+		t.Error(r)
+	}
+	if r := c.do("file.stat", "path", "/dev/null").result; r["kind"] != "char_device" || r["device"] != "1:3" {
+		t.Error(r)
 	}
 }
 

@@ -1,28 +1,27 @@
 package agent
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
-	"syscall"
 
+	"bhatti/lohar/internal/files"
 	"bhatti/lohar/internal/proto"
-	"golang.org/x/sys/unix"
 )
 
 type fileWriteRequest struct {
-	Path     string  `json:"path"`
-	Mode     string  `json:"mode"`
-	Size     *int64  `json:"size"`
-	UID      *uint32 `json:"uid"`
-	MaxBytes int64   `json:"max_bytes"`
+	pathRequest
+	Mode     string `json:"mode"`  // "" = keep, 0644 for a new file
+	Owner    string `json:"owner"` // "" = keep, uid 1000 for a new file
+	Size     *int64 `json:"size"`
+	MaxBytes int64  `json:"max_bytes"`
 }
 
-// fileWrite replaces a file by what the host sends, all or nothing.
+// fileWrite makes what the host sends the content of a file, all or nothing.
 func fileWrite(c *conn, r *fileWriteRequest) (any, error) {
+	path, err := r.path()
+	if err != nil {
+		return nil, err
+	}
 	size := int64(-1)
 	if r.Size != nil {
 		size = *r.Size
@@ -34,131 +33,37 @@ func fileWrite(c *conn, r *fileWriteRequest) (any, error) {
 		return nil, fail("too_large", "the file is larger than "+strconv.FormatInt(r.MaxBytes, 10)+" bytes")
 	}
 	in := &dataReader{c: c, size: size, max: r.MaxBytes}
-	n, err := c.s.writeFile(r.Path, r.Mode, r.UID, in)
+	n, err := c.s.writeFile(path, r.Mode, r.Owner, in)
 	if err != nil {
 		return nil, err
 	}
 	return map[string]int64{"size": n}, nil
 }
 
-// writeFile puts what src yields into path: a temporary file beside it, made durable, then renamed over it. On failure
-// nothing is left and the old file is untouched.
-func (s *Server) writeFile(path, mode string, uid *uint32, src io.Reader) (n int64, err error) {
+// writeFile is files.Replace with the texts of a request.
+func (s *Server) writeFile(path, mode, owner string, src io.Reader) (n int64, err error) {
 	if err := checkPath(path); err != nil {
 		return 0, err
 	}
-	perm, err := parseMode(mode)
-	if err != nil {
-		return 0, err
-	}
-	owner := uint32(1000)
-	if uid != nil {
-		owner = *uid
-	}
-	identity, credential := s.user(owner)
-	chown := func(fd int) error {
-		if credential == nil {
-			return nil
-		}
-		return unix.Fchown(fd, int(identity.UID), int(identity.GID))
-	}
-	path = filepath.Clean(path)
-	if info, err := os.Lstat(path); err == nil && info.IsDir() {
-		return 0, fail("is_a_directory", path+" is a directory")
-	}
-	dir := filepath.Dir(path)
-	if err := makeParents(dir, chown); err != nil {
-		return 0, err
-	}
-	temp := filepath.Join(dir, ".bhatti-"+randomName())
-	fd, err := unix.Open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return 0, &os.PathError{Op: "create", Path: temp, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), temp)
-	defer func() {
-		f.Close()
+	o := files.Options{NewOwner: files.Owner{UID: -1, GID: -1}}
+	if mode != "" {
+		perm, err := files.ParseMode(mode)
 		if err != nil {
-			os.Remove(temp)
+			return 0, fail("bad_request", err.Error())
 		}
-	}()
-	if n, err = io.CopyBuffer(onlyWriter{f}, src, nil); err != nil {
-		return 0, err
+		o.Mode = &perm
 	}
-	for _, step := range []func() error{
-		func() error { return chown(fd) },
-		func() error { return unix.Fchmod(fd, perm) }, // after chown, which clears special bits
-		f.Sync,
-		func() error { return os.Rename(temp, path) },
-	} {
-		if err = step(); err != nil {
-			return 0, err
+	if identity, credential := s.user(1000); credential != nil {
+		o.NewOwner = files.Owner{UID: int(identity.UID), GID: int(identity.GID)}
+	}
+	if owner != "" {
+		parsed, err := files.ParseOwner("/", owner)
+		if err != nil {
+			return 0, fail("bad_request", err.Error())
 		}
+		o.Owner = &parsed
 	}
-	return n, syncDir(dir)
-}
-
-// onlyWriter hides ReadFrom, which would not see our reader's WriteTo.
-type onlyWriter struct{ io.Writer }
-
-func parseMode(mode string) (uint32, error) {
-	if mode == "" {
-		return 0o644, nil
-	}
-	perm, err := strconv.ParseUint(mode, 8, 32)
-	if err != nil || perm > 0o7777 {
-		return 0, fail("bad_request", "mode must be octal, at most 7777")
-	}
-	return uint32(perm), nil
-}
-
-// makeParents creates the missing directories of dir, 0755, and gives only those to the file's owner.
-func makeParents(dir string, chown func(fd int) error) error {
-	info, err := os.Stat(dir)
-	if err == nil {
-		if !info.IsDir() {
-			return fail("not_a_directory", dir+" is not a directory")
-		}
-		return nil
-	}
-	if !os.IsNotExist(err) {
-		return err
-	}
-	if err := makeParents(filepath.Dir(dir), chown); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		if os.IsExist(err) { // somebody else was faster, or it is a dangling link
-			if info, err := os.Stat(dir); err == nil && info.IsDir() {
-				return nil
-			}
-		}
-		return err
-	}
-	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return chown(fd)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && err.(*os.PathError).Err != syscall.EINVAL {
-		return err
-	}
-	return nil
-}
-
-func randomName() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:])
-	return hex.EncodeToString(b[:])
+	return files.Replace(path, o, src)
 }
 
 // dataReader yields the DATA frames of a request up to END.

@@ -89,25 +89,36 @@ func tunnelIn(c *conn, target *net.TCPConn, stop <-chan struct{}) error {
 	}
 }
 
-// dialLocal connects to an address of the guest. The default, IPv4 loopback, falls back to IPv6 loopback.
+// dialLocal connects to an address of the guest. Without one: to IPv4 loopback, IPv6 loopback, or the address that a
+// program listens on for this port (its eth0, a bridge of its own).
 func dialLocal(host string, port uint16) (*net.TCPConn, error) {
 	if port == 0 {
 		return nil, fail("bad_request", "port must be 1 to 65535")
 	}
-	if host == "" || host == "localhost" {
-		host = "127.0.0.1"
+	if host != "" && host != "localhost" && host != "127.0.0.1" {
+		addr, err := netip.ParseAddr(host)
+		if err != nil || addr.Zone() != "" {
+			return nil, fail("bad_request", "host must be an IP address")
+		}
+		return dial(addr, port)
 	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil || addr.Zone() != "" {
-		return nil, fail("bad_request", "host must be an IP address")
+	first := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	conn, err := dial(first, port)
+	if err == nil {
+		return conn, nil
 	}
-	conn, err := dial(addr, port)
-	if err != nil && addr == netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-		if six, err6 := dial(netip.IPv6Loopback(), port); err6 == nil {
-			return six, nil
+	others := []netip.Addr{netip.IPv6Loopback()}
+	eachListener(func(addr netip.Addr, p int) {
+		if p == int(port) && !addr.IsUnspecified() && addr != first && len(others) < 16 {
+			others = append(others, addr)
+		}
+	})
+	for _, addr := range others {
+		if conn, err2 := dial(addr, port); err2 == nil {
+			return conn, nil
 		}
 	}
-	return conn, err
+	return nil, err
 }
 
 func dial(addr netip.Addr, port uint16) (*net.TCPConn, error) {

@@ -92,6 +92,31 @@ func TestForwardRefusals(t *testing.T) {
 	c.do("ping") // a refused tunnel leaves the connection as it was
 }
 
+// What `ports` lists can be reached, whatever address it listens on.
+func TestForwardFindsTheAddress(t *testing.T) {
+	for _, address := range []string{"127.0.0.2:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Logf("%s: %v", address, err)
+			continue
+		}
+		go func() {
+			if nc, err := l.Accept(); err == nil {
+				_, _ = nc.Write([]byte("here"))
+				nc.Close()
+			}
+		}()
+		_, c := configured(t)
+		if a := c.do("forward", "port", l.Addr().(*net.TCPAddr).Port); a.code != "" {
+			t.Fatal(address, a.result)
+		}
+		if typ, b := c.recv(); typ != proto.Data || string(b) != "here" {
+			t.Fatalf("%s: %#x %s", address, typ, b)
+		}
+		l.Close()
+	}
+}
+
 func TestForwardBadFrame(t *testing.T) {
 	_, c := configured(t)
 	port := service(t, func(nc *net.TCPConn) { _, _ = io.ReadAll(nc); nc.Close() })
@@ -117,15 +142,15 @@ func TestPortsAreListedWithoutOurs(t *testing.T) {
 }
 
 func TestParseListener(t *testing.T) {
-	p, ok := parseListener("   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000")
-	if !ok || p.Port != 8080 || p.Address != "127.0.0.1" {
-		t.Fatal(p, ok)
+	addr, port, ok := parseListener("   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000")
+	if !ok || port != 8080 || addr.String() != "127.0.0.1" {
+		t.Fatal(addr, port, ok)
 	}
-	p, ok = parseListener("   0: 00000000000000000000000001000000:0050 0:0 0A")
-	if !ok || p.Port != 80 || p.Address != "::1" {
-		t.Fatal(p, ok)
+	addr, port, ok = parseListener("   0: 00000000000000000000000001000000:0050 0:0 0A")
+	if !ok || port != 80 || addr.String() != "::1" {
+		t.Fatal(addr, port, ok)
 	}
-	if _, ok := parseListener("x: zz:1 b 0A"); ok {
+	if _, _, ok := parseListener("x: zz:1 b 0A"); ok {
 		t.Fatal("nonsense was taken")
 	}
 }

@@ -35,6 +35,7 @@ func init() { // not a literal: handlers refer to the table through conn
 		"file.list":     {handle: parsed(fileList), work: true},
 		"activity":      {handle: reportActivity},
 		"ports":         {handle: ports},
+		"processes":     {handle: processes},
 		"sync":          {handle: syncAll},
 		"freeze":        {handle: freeze},
 		"thaw":          {handle: thaw},

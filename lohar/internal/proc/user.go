@@ -55,6 +55,40 @@ func LookupUser(root string, uid uint32) *User {
 	return u
 }
 
+// FindUser finds an account by name or number; a number without an account gets a group of the same number.
+func FindUser(root, user string) *User {
+	if uid, err := strconv.ParseUint(user, 10, 32); err == nil && uid < 1<<32-1 {
+		return LookupUser(root, uint32(uid))
+	}
+	var found *User
+	eachAccount(root+"/etc/passwd", func(f []string) bool {
+		if len(f) < 7 || f[0] != user {
+			return true
+		}
+		if uid, err := strconv.ParseUint(f[2], 10, 32); err == nil {
+			found = LookupUser(root, uint32(uid))
+		}
+		return false
+	})
+	return found
+}
+
+// FindGroup finds a group's number by its name; a number stands for itself.
+func FindGroup(root, group string) (gid uint32, ok bool) {
+	if n, err := strconv.ParseUint(group, 10, 32); err == nil && n < 1<<32-1 {
+		return uint32(n), true
+	}
+	eachAccount(root+"/etc/group", func(f []string) bool {
+		if len(f) < 3 || f[0] != group {
+			return true
+		}
+		n, err := strconv.ParseUint(f[2], 10, 32)
+		gid, ok = uint32(n), err == nil
+		return false
+	})
+	return gid, ok
+}
+
 func isID(s string, id uint32) bool {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return err == nil && uint32(n) == id

@@ -5,7 +5,8 @@ import { clean, fields, printJson, say } from "../base/output.ts";
 import { integer, mode } from "../base/parse.ts";
 import { define, group, options } from "../base/program.ts";
 import { meter, withSpinner } from "../base/progress.ts";
-import { buffered, source, toFile, toStdout } from "./local-file.ts";
+import { guestPath, line, shown } from "./guest-names.ts";
+import { source, toFile, toStdout } from "./local-file.ts";
 
 export const command = () =>
   group(
@@ -43,7 +44,7 @@ const read = () =>
       if (flags.offset !== undefined && !part) throw usage("--offset needs --limit or --max-bytes");
       const client = connect(flags);
       const answer = await withSpinner("reading", () =>
-        client.files.read(sandbox, path, {
+        client.files.read(sandbox, guestPath(path), {
           offset: flags.offset,
           limit: flags.limit,
           max_bytes: flags.maxBytes,
@@ -80,22 +81,27 @@ const read = () =>
 const writeFile = () =>
   define(
     "write <sandbox> <path> [local]",
-    "Write stdin, or a local file, to a file. It is replaced as a whole or not at all.",
+    "Write stdin, or a local file, to a file, through links. What exists keeps its mode, owner and attributes.",
     [
       "echo hello | bhatti file write dev /workspace/hello.txt",
       "bhatti file write dev /workspace/run.sh ./run.sh --mode 0755",
+      "bhatti file write dev /etc/motd ./motd --owner root:root",
     ],
   )
-    .option("--mode <octal>", "permissions (0644)", mode("--mode"))
+    .option(
+      "--mode <octal>",
+      "permissions (those of the file that exists; 0644 for a new one)",
+      mode("--mode"),
+    )
+    .option("--owner <user[:group]>", "owner (that of the file that exists; the default user for a new one)")
     .action(async (sandbox: string, path: string, local: string | undefined, _flags, self) => {
-      const flags = options<{ mode?: string }>(self);
+      const flags = options<{ mode?: string; owner?: string }>(self);
       const client = connect(flags);
       const { stream, size } = source(local);
       const progress = meter(clean(path), size);
       try {
-        // The server wants to know the size first; a pipe does not tell it.
-        const body = size === undefined ? await buffered(stream) : progress.through(stream);
-        await client.files.write(sandbox, path, body, { mode: flags.mode, size });
+        const body = progress.through(stream);
+        await client.files.write(sandbox, guestPath(path), body, { ...flags, size });
       } finally {
         progress.end();
       }
@@ -106,32 +112,36 @@ const list = () =>
   define("ls <sandbox> <path>", "List a directory, sorted by name.", [
     "bhatti file ls dev /workspace",
     "bhatti file ls dev / --json",
-  ]).action(async (sandbox: string, path: string, _flags, self) => {
-    const flags = options(self);
-    const client = connect(flags);
-    const entries = await withSpinner("listing", () => client.files.list(sandbox, path));
-    entries.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-    if (printJson(entries)) return;
-    for (const e of entries)
-      say(`${e.is_dir ? "d" : "-"}${clean(e.mode)} ${String(e.size).padStart(8)} ${clean(e.name)}`);
-  });
+  ])
+    .option("--limit <n>", "at most so many entries", integer("--limit", 1))
+    .action(async (sandbox: string, path: string, _flags, self) => {
+      const flags = options<{ limit?: number }>(self);
+      const client = connect(flags);
+      const entries = await withSpinner("listing", () =>
+        client.files.list(sandbox, guestPath(path), flags.limit),
+      );
+      entries.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+      if (printJson(entries)) return;
+      for (const entry of entries) say(line(entry));
+    });
 
 const stat = () =>
-  define("stat <sandbox> <path>", "Size, mode and kind of a file.", [
+  define("stat <sandbox> <path>", "Kind, size, mode and owner of a file; a link is not followed.", [
     "bhatti file stat dev /etc/passwd",
   ]).action(async (sandbox: string, path: string, _flags, self) => {
     const flags = options(self);
     const client = connect(flags);
-    const found = await withSpinner("looking", () => client.files.stat(sandbox, path));
-    if (printJson({ path, ...found })) return;
+    const found = await withSpinner("looking", () => client.files.stat(sandbox, guestPath(path)));
+    if (printJson({ ...found, path })) return;
     fields([
       ["Path", path],
-      ["Kind", found.is_dir ? "directory" : "file"],
+      ["Kind", found.kind.replace("_", " ")],
+      ["Target", found.kind === "symlink" ? shown(found.target ?? "", found.target_b64) : undefined],
+      ["Device", found.device],
       ["Size", `${found.size} (${bytes(found.size)})`],
       ["Mode", found.mode],
-      [
-        "Modified",
-        found.mtime === undefined ? undefined : localTime(new Date(found.mtime * 1000).toISOString()),
-      ],
+      ["Owner", `${found.uid}:${found.gid}`],
+      ["Links", String(found.links)],
+      ["Modified", localTime(new Date(found.mtime * 1000).toISOString())],
     ]);
   });

@@ -37,28 +37,6 @@ export function source(file: string | undefined): { stream: ReadableStream<Uint8
   return { stream: Bun.file(file).stream(), size: stat.isFile() ? stat.size : undefined };
 }
 
-/** More than the server takes for one file. */
-const MAX_BUFFERED = 128 * 1024 * 1024;
-
-/**
- * Bytes of a source whose size is not known beforehand, such as a pipe.
- * @throws CliError above 128 MiB.
- */
-export async function buffered(stream: ReadableStream<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of stream as unknown as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > MAX_BUFFERED)
-      throw new CliError("too much for one file from a pipe", {
-        code: "too_large",
-        remedy: "bhatti exec <sandbox> -- sh -c 'cat > <path>' takes any amount on stdin",
-      });
-    parts.push(chunk);
-  }
-  return Buffer.concat(parts);
-}
-
 /** Offset of stdin; 0 where the system does not tell. */
 function position(): number {
   try {
