@@ -126,7 +126,8 @@ export class SandboxService implements Sandboxes, Copies {
       if (actor.row.durable !== 1 && actor.thermal === "cold") {
         throw new AppError(
           "disk_full",
-          "stopped, but the disk did not take the data: it would not survive a power cut",
+          `sandbox "${actor.row.name}" is stopped, but the disk did not take its data: it would not survive a power cut`,
+          { remedy: "the server's operator: bhatti doctor, and the log" },
         );
       }
     }
