@@ -40,6 +40,8 @@ left() {
 uninstalls() {
   cp /var/log/bhatti/bhatti.log /tmp/daemon.log
   as_ann sudo ./install.sh --uninstall --purge --yes || return 1
+  # A VMM that was told to end may take a moment.
+  for _ in 1 2 3 4 5 6 7 8 9 10; do [ -z "$(left)" ] || sleep 1; done
   [ -z "$(left)" ] || { echo "left: $(left)" && tail -5 /tmp/daemon.log && return 1; }
 }
 
