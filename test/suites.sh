@@ -8,7 +8,7 @@ passed=0 failed=0 skipped=0 bad=()
 finish() {
   local name=$1 status=$2 p=$3 f=$4 s=$5 seconds=$6 remark=""
   case $status in
-    124) remark="timed out after $seconds s" ;;
+    124) remark="timed out after $seconds s" && [ "$seconds" -gt 0 ] || remark="no time was left for it" ;;
     137) remark="killed" ;;
     130 | 143) remark="interrupted" ;;
     0) [ $((p + f + s)) -gt 0 ] || { remark="ran no test" && f=1; } ;;
@@ -23,11 +23,17 @@ finish() {
   printf '%s %d %d %d %d %s\n' "$name" "$p" "$f" "$s" "$seconds" "$remark" >"$LOGS/results/$name"
 }
 
-# limited NAME SECONDS COMMAND…: the command's status; 124 when it took longer. `timeout` gives it a process group of its own,
+# limited NAME SECONDS COMMAND…: the command's status; not beyond the moment DEADLINE (in $SECONDS), if that is set; 124 when it took longer. `timeout` gives it a process group of its own,
 # which end_all can end, and everything that it started is in it.
 limited() {
-  local name=$1 limit=$2 began=$SECONDS status
+  local name=$1 limit=$2 began=$SECONDS left status
   shift 2
+  # A run as a whole may have an end as well: then it tells what it did not get to, before somebody cuts it off.
+  if [ -n "${DEADLINE:-}" ]; then
+    left=$((DEADLINE - SECONDS))
+    [ $left -gt 0 ] || return 124
+    [ "$limit" -le $left ] || limit=$left
+  fi
   timeout --kill-after=20 "$limit" "$@" &
   echo $! >"$LOGS/results/.pid-$name"
   wait $!

@@ -89,6 +89,17 @@ test("a Bun suite beyond its time counts what passed and says what it is", async
   expect(output).toContain("1 passed, 1 failed, 0 skipped");
 });
 
+test("a run that has an end stops a suite there, and tells what it did not get to", async () => {
+  const { results, ms } = await suites(
+    `DEADLINE=$((SECONDS + 2)); run_bun x 60 ${dir}/slow.test.ts; sleep 1; run_bun y 60 ${dir}/good.test.ts`,
+  );
+  expect(results).toEqual([
+    expect.stringMatching(/^x 1 1 0 timed out after \d+ s$/),
+    "y 0 1 0 no time was left for it",
+  ]);
+  expect(ms).toBeLessThan(20_000);
+}, 30_000);
+
 const EVENTS = ['{"Action":"pass","Test":"A"}', '{"Action":"skip","Test":"B"}']
   .map((e) => `echo '${e}'`)
   .join(";");
