@@ -97,8 +97,12 @@ export async function createEngine(options: {
     throw new Error("engine: firecracker is not available in this version; use auto or qemu");
   const choice = await chooseAccel(options.dataDir, options.kernel);
   const extraKernelArgs = process.env.BHATTI_TEST_KERNEL_ARGS;
+  const seccomp = process.env.BHATTI_JAIL_SECCOMP === "learn" ? "learn" : "enforce";
   return {
-    engine: QemuEngine.create({ lohar: options.lohar, accel: choice.accel, extraKernelArgs }),
-    choice,
+    engine: QemuEngine.create({ lohar: options.lohar, accel: choice.accel, extraKernelArgs, seccomp }),
+    choice:
+      seccomp === "learn"
+        ? { ...choice, why: `${choice.why}; SYSTEM CALLS OF VMMS ARE LOGGED, NOT REFUSED` }
+        : choice,
   };
 }

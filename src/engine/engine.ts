@@ -12,6 +12,8 @@ export interface Drive {
   /** Host path; below `VmSpec.dir` when the VMM may write to it. */
   path: string;
   readOnly: boolean;
+  /** How far `resizeDrive` may grow it, bytes; its present size when absent. Fixed for the life of the VMM. */
+  maxBytes?: number;
 }
 
 /** Kernel and initramfs as installed by `bhatti kernel install`. */
@@ -59,7 +61,7 @@ export interface VmExit {
   cause: ExitCause;
   /** Exit code; null when it was killed by a signal or when the process was adopted (not our child). */
   code: number | null;
-  /** Last 64 KiB of the VMM's stderr and of the guest's console, for error messages. The guest writes what it likes there. */
+  /** Last 16 KiB of the VMM's stderr and of the guest's console, for error messages. The guest writes what it likes there. */
   stderrTail: string;
   consoleTail: string;
 }
@@ -91,7 +93,7 @@ export interface Vm {
    * state and memory belong together until the vCPUs run again.
    */
   saveState(path: string): Promise<void>;
-  /** Makes a drive larger, bytes; the guest is told. */
+  /** Makes a drive larger, bytes, up to its `maxBytes`; the guest is told. */
   resizeDrive(id: string, bytes: number): Promise<void>;
   /** Changes nothing about the VM, but lets go of it: another `adopt` may follow. The object is of no use afterwards. */
   leave(): void;

@@ -33,7 +33,7 @@ export interface GuestTarget extends ConnectionOptions {
 }
 
 /** A client for one agent. Nothing is dialled before the first call. */
-export function createGuestClient(target: GuestTarget): Guest & { setToken(token: string): void } {
+export function createGuestClient(target: GuestTarget): Guest {
   return new GuestClient(target);
 }
 
@@ -53,11 +53,6 @@ export class GuestClient implements Guest {
 
   standsStill(still: boolean): void {
     this.still = still;
-  }
-
-  setToken(token: string): void {
-    this.target.token = token;
-    this.disconnect();
   }
 
   disconnect(): void {

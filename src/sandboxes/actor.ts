@@ -4,11 +4,12 @@
  */
 
 import type { Vm, VmExit } from "../engine/engine.ts";
+import type { Guest } from "../guest/guest.ts";
 import { orAbort } from "../lib/abort.ts";
 import { AppError } from "../lib/errors.ts";
 import type { Reservation } from "../storage/storage.ts";
 import { Comeback } from "./comeback.ts";
-import type { GuestHandle, SandboxDeps } from "./deps.ts";
+import type { SandboxDeps } from "./deps.ts";
 import { endOf, VmEndedError } from "./end.ts";
 import { Health } from "./health.ts";
 import { IdleTimer } from "./idle.ts";
@@ -36,7 +37,7 @@ const DRAIN_MS = 1000;
 
 export class Actor {
   vm: Vm | null = null;
-  guest: GuestHandle | null = null;
+  guest: Guest | null = null;
   thermal: Thermal = "cold";
   /** The agent has not yet acknowledged its identity since the last restore: do it before the next request. */
   needsConfigure = false;

@@ -50,7 +50,8 @@ export async function adoptOrLose(
     await Bun.sleep(PAUSE_MS);
   }
   await endProcesses(actor, limits);
-  lose(actor, why);
+  // Who destroyed it meanwhile does not want to hear of its memory.
+  if (!actor.gone) lose(actor, why);
   return "lost";
 }
 

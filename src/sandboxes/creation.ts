@@ -4,6 +4,7 @@ import type { Image } from "../images/image.ts";
 import { AppError, badRequest } from "../lib/errors.ts";
 import type { TemplateShape } from "../templates/builder.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
+import { POOL_DISK_MB } from "../templates/vm-pool.ts";
 import type { User } from "../users/user.ts";
 import { Actor } from "./actor.ts";
 import { admit } from "./admission.ts";
@@ -113,7 +114,7 @@ export class Creation {
     let template: CloneSource | null = null;
     const attempt = async () => {
       // The row comes first: a cap that is reached must not build a template.
-      const waiting = await deps.pool.take(shape);
+      const waiting = want.diskSizeMb <= POOL_DISK_MB ? await deps.pool.take(shape) : null;
       let row: SandboxRow;
       try {
         row = admit(deps, user, want, waiting, admitted);

@@ -20,11 +20,6 @@ export interface Kernels {
   get(version: string): KernelFiles;
 }
 
-/** A guest connection whose token can change (configure). */
-export interface GuestHandle extends Guest {
-  setToken(token: string): void;
-}
-
 /** Counters and histograms; see events/metrics.ts. */
 export interface SandboxMetrics {
   wake(from: "warm" | "cold" | "boot", ms: number): void;
@@ -64,5 +59,5 @@ export interface SandboxDeps {
   /** /proc/sys/kernel/random/boot_id */
   bootId: string;
   /** `onSilence`: a call failed because nothing was heard. */
-  connectGuest(address: string, token: string, onSilence?: () => void): GuestHandle;
+  connectGuest(address: string, token: string, onSilence?: () => void): Guest;
 }

@@ -15,7 +15,14 @@ export function vmSpec(actor: Actor): VmSpec {
     tap: GUEST.tap,
     mac: GUEST.mac,
     shape: { vcpus: vcpusOf(row.cpus), memoryMib: row.memory_mb },
-    drives: [{ id: "root", path: `${dir}/${row.disk_file}`, readOnly: false }],
+    drives: [
+      {
+        id: "root",
+        path: `${dir}/${row.disk_file}`,
+        readOnly: false,
+        maxBytes: row.disk_size_mb * 1024 * 1024,
+      },
+    ],
     memoryPath: memoryPath(actor),
     // Only a start reads it: a VM that runs goes on, and is adopted and saved, when its kernel is missing.
     get kernel() {

@@ -23,6 +23,8 @@ const MIN_SHAPES = 2;
 /** Pause before each preparation, ms: the first command in the sandbox just made goes first. */
 const REST_MS = 250;
 const WAIT_MS = 200;
+/** Nobody knows yet how large a disk its owner will want; who wants more than this gets a VM that is restored for him, MiB. */
+export const POOL_DISK_MB = 32 * 1024;
 
 export class VmPool {
   private waiting: WaitingVm[] = [];
@@ -157,7 +159,7 @@ export class VmPool {
       tap: GUEST.tap,
       mac: GUEST.mac,
       shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
-      drives: [{ id: "root", path: `${dir}/disk.0`, readOnly: false }],
+      drives: [{ id: "root", path: `${dir}/disk.0`, readOnly: false, maxBytes: POOL_DISK_MB * 1024 * 1024 }],
       memoryPath: `${memoryPool.dir("sandboxes", id)}/mem.0`,
       kernel: kernels.current(),
     };

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 
@@ -72,8 +73,9 @@ func setns(name string) error {
 }
 
 // limits hold with and without cgroup v2. The size of files is bounded because the host looks at files that the VMM may
-// resize: its memory and its disks.
+// resize: its memory and its disks. Beyond it a call fails; the signal that would end the VMM is ignored.
 func limits(o *options) error {
+	signal.Ignore(unix.SIGXFSZ)
 	values := map[int]uint64{unix.RLIMIT_NOFILE: o.nofile, unix.RLIMIT_NPROC: o.nproc, unix.RLIMIT_CORE: 0}
 	if o.fsize > 0 {
 		values[unix.RLIMIT_FSIZE] = o.fsize

@@ -1,6 +1,6 @@
 // Package jail starts a VMM as an unprivileged process in namespaces of its own and stays beside it as its keeper.
 //
-// Two processes: the keeper (root without capabilities, in the host's namespaces) pumps what the VMM and the guest print
+// Two processes: the keeper (root with CAP_KILL alone, in the host's namespaces) pumps what the VMM and the guest print
 // into ring files and passes the VMM's exit status on; the VMM is process 1 of its own PID namespace, so that its end is
 // the end of everything that runs as its user. Neither needs the daemon. docs/jail.md tells what the VMM can touch.
 package jail

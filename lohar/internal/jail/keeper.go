@@ -145,7 +145,8 @@ func bindSocket(path string) (int, error) {
 	return fd, unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 }
 
-// detach lets go of what the daemon gave, and of every privilege: from here on the keeper copies bytes into files of root.
+// detach lets go of what the daemon gave, and of every privilege but one: from here on the keeper copies bytes into files of
+// root. Without CAP_KILL the VMM's death signal would not be sent when the keeper dies: the kernel asks the dying for its right.
 func detach() {
 	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		for fd := range 3 {
@@ -155,8 +156,10 @@ func detach() {
 	}
 	_ = unix.Chdir("/")
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	_, _, _ = syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
+	var data [2]unix.CapUserData
+	data[0].Effective = 1 << unix.CAP_KILL
+	data[0].Permitted = data[0].Effective
+	_, _, _ = syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
 	_, _, _ = syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
 }
 

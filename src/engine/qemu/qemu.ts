@@ -27,7 +27,7 @@ import { Cgroups } from "./cgroup.ts";
 import { isAlive, liveUsers, procStat, uidOf } from "./proc.ts";
 import { Qmp } from "./qmp.ts";
 import { loadState } from "./state.ts";
-import { explain, QemuVm } from "./vm.ts";
+import { explain, largestFile, QemuVm } from "./vm.ts";
 
 export interface QemuOptions {
   /** The `lohar` binary, which is the jail launcher. */
@@ -36,8 +36,12 @@ export interface QemuOptions {
   binary?: string;
   /** Kernel arguments for tests. */
   extraKernelArgs?: string;
+  /** `learn` lets the VMM make every system call, and the kernel log the ones that are not allowed: docs/jail.md. */
+  seccomp?: "enforce" | "learn";
 }
 
+/** Threads of a VMM beside its vCPUs: QEMU's pool for disk requests has up to 64. */
+const THREADS = 192;
 const START_MS = 30_000;
 /** How long a killed process may take to be gone. */
 const KILL_MS = 5000;
@@ -104,6 +108,13 @@ export class QemuEngine implements Engine {
   async adopt(spec: VmSpec, process: VmmProcess, deadlineMs: number): Promise<Vm | null> {
     const alive = () => isAlive(process.pid, process.startTime);
     if (!alive() || uidOf(process.pid) !== spec.uid) return null;
+    if (!existsSync(socketPath(spec)))
+      throw new EngineError(
+        "it has no control socket: another version of bhatti started it",
+        "",
+        {},
+        "nonsense",
+      );
     try {
       const qmp = await Qmp.connect(socketPath(spec), { pid: process.pid, uid: spec.uid }, deadlineMs, alive);
       return new QemuVm(spec, process, qmp, () => this.cleanUp(spec));
@@ -143,14 +154,14 @@ export class QemuEngine implements Engine {
   /** `statePath`: a device state that the VMM will be told to load. */
   private async launch(spec: VmSpec, statePath?: string): Promise<QemuVm> {
     const qmpSocket = socketPath(spec);
-    // Both are root's: the VMM sees `out` read-only and of `vm` nothing but the root that is mounted over it.
-    for (const name of ["vm", "out"]) {
-      await mkdir(`${spec.dir}/${name}`, { recursive: true });
-      await chmod(`${spec.dir}/${name}`, 0o711);
-    }
+    // Both are root's. `vm` is a mount point in the VMM's namespace alone; into `out` the VMM may look.
+    for (const name of ["vm", "out"]) await mkdir(`${spec.dir}/${name}`, { recursive: true, mode: 0o700 });
+    await chown(`${spec.dir}/out`, 0, spec.uid);
+    await chmod(`${spec.dir}/out`, 0o710);
     const cgroup = await this.cgroups.create(spec, spec.shape.vcpus);
     const cleanUp = () => this.cgroups.remove(cgroup);
-    const keeper = Bun.spawn(this.command(spec, qmpSocket, cgroup, statePath), {
+    const fileLimit = await largestFile(spec);
+    const keeper = Bun.spawn(this.command(spec, qmpSocket, fileLimit, cgroup, statePath), {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "ignore",
@@ -179,12 +190,15 @@ export class QemuEngine implements Engine {
   private command(
     spec: VmSpec,
     qmpSocket: string,
+    fileLimit: number,
     cgroup: string | null,
     statePath: string | undefined,
   ): string[] {
     const jail = [this.options.lohar, "jail", "--root", `${spec.dir}/vm`, "--netns", spec.netns];
     jail.push("--log", vmmLogFile(spec.dir), "--console", consoleFile(spec.dir));
     jail.push("--qmp", qmpSocket, "--out", `${spec.dir}/out`);
+    jail.push("--fsize", String(fileLimit), "--nproc", String(THREADS + spec.shape.vcpus));
+    jail.push("--seccomp", this.options.seccomp ?? "enforce");
     if (statePath) jail.push("--incoming", statePath);
     jail.push("--uid", String(spec.uid), "--gid", String(spec.uid), "--dev", "net/tun");
     if (this.accel === "kvm") jail.push("--dev", "kvm");

@@ -1,4 +1,5 @@
 /** A live QEMU process. */
+import { stat } from "node:fs/promises";
 import {
   consoleFile,
   EngineError,
@@ -19,6 +20,8 @@ import { saveState } from "./state.ts";
 /** How often the end of a process that is not our child is looked for, once its socket closed, ms. */
 const POLL_MS = 5;
 const LEFT_POLL_MS = 1000;
+/** Bytes: a guest that panics in a circle decides what they are and how often they go into the daemon's log. */
+const LAST_WORDS = 16 << 10;
 /** How long a VMM may live without its control channel, ms. */
 const LAST_MS = 2000;
 /** For its keeper to write down what came last, where we do not see the keeper's end, ms. */
@@ -160,9 +163,19 @@ export class QemuVm implements Vm {
   }
 }
 
+/**
+ * How large a file the VMM may make, bytes: its memory, and its disks with what they may grow to. The host looks at these
+ * files; a VMM must not make it see terabytes.
+ */
+export async function largestFile({ shape, drives }: VmSpec): Promise<number> {
+  const sizes = drives.map(({ path, readOnly }) => (readOnly ? 0 : stat(path).then(({ size }) => size)));
+  const growth = drives.map(({ maxBytes }) => maxBytes ?? 0);
+  return Math.max(shape.memoryMib * 1024 * 1024, ...growth, ...(await Promise.all(sizes)));
+}
+
 /** What VMM and guest said last, for logs. */
 function lastWords(dir: string): { stderrTail: string; consoleTail: string } {
-  const tail = (path: string) => ringTail(path).toString("utf8");
+  const tail = (path: string) => ringTail(path, LAST_WORDS).toString("utf8");
   return { stderrTail: tail(vmmLogFile(dir)), consoleTail: tail(consoleFile(dir)) };
 }
 

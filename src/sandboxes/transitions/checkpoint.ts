@@ -1,5 +1,5 @@
 /** Copies a machine as it is now: memory, device state and disk of one moment. The source goes on. */
-import { rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import { EngineError, isVmmSilent } from "../../engine/engine.ts";
 import { isSilence } from "../../guest/errors.ts";
 import { AppError, conflict } from "../../lib/errors.ts";
@@ -63,6 +63,7 @@ async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
     ]);
     deps.memoryPool.settle("snapshots", into.id);
     t.reached("copied");
+    await assertMemorySize(memory, actor);
     if ((await vm.state()) !== "paused")
       throw new EngineError("the VMM did not stay paused while it was copied");
     await vm.resume();
@@ -103,6 +104,7 @@ async function fromCold(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
     deps.storage.clone(statePath(actor), `${into.dir}/state`),
   ]);
   deps.memoryPool.settle("snapshots", into.id);
+  await assertMemorySize(memory, actor);
   const sha = await sha256(`${into.dir}/state`);
   if (sha !== row.state_sha256)
     throw new AppError("restore_failed", `the saved state of sandbox "${row.name}" is damaged`, {
@@ -129,3 +131,9 @@ const agentOf = ({ row }: Actor) => ({
   agentGeneration: row.agent_generation,
   kernel: row.kernel,
 });
+
+/** A VMM can resize its memory file; what the row says is true. */
+async function assertMemorySize(path: string, { row }: Actor): Promise<void> {
+  if ((await stat(path)).size !== row.memory_mb * 1024 * 1024)
+    throw new EngineError("the memory file of the VM has another size than its memory");
+}
