@@ -120,6 +120,8 @@ export class Actor {
     try {
       while (!this.isHot()) {
         this.assertPresent();
+        // It runs and could not be taken over yet: nobody waits for that in silence.
+        if (this.health.sick && this.thermal === "hot" && !this.vm) throw this.health.error();
         await orAbort(this.ensureHot(), signal);
       }
       await this.health.insist();
@@ -215,7 +217,10 @@ export class Actor {
 
   /** A transition in progress fails at once instead of at its deadline: its VM is taken away. */
   private interrupt(): void {
-    if (this.busy > 0) void this.vm?.kill().catch(() => {});
+    if (this.busy === 0) return;
+    if (this.vm) void this.vm.kill().catch(() => {});
+    // A VMM that a new daemon tries to take over.
+    else if (this.row.pid) void this.deps.engine.killUids([this.row.uid]).catch(() => {});
   }
 
   /** Failures of transitions as what they mean for people. */

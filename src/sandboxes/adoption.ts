@@ -1,6 +1,7 @@
 /** A VM that ran on while no daemon was there: taken over again, however long it takes to answer, or lost for a true reason. */
-import { EngineError, type Vm } from "../engine/engine.ts";
+import { EngineError, isVmmSilent, type Vm } from "../engine/engine.ts";
 import type { Actor } from "./actor.ts";
+import { VMM_SILENT } from "./health.ts";
 import type { JournalRow, SandboxRow } from "./rows.ts";
 import { connect } from "./transitions/steps.ts";
 import { memoryBytes, vmSpec } from "./vm-spec.ts";
@@ -17,6 +18,8 @@ export interface AdoptionLimits {
 /** A busy host makes a VMM silent; it does not make it talk nonsense. */
 const NONSENSE = 3;
 const PAUSE_MS = 500;
+/** Requests wait for a VMM that answers late; from here on it is called unresponsive, and they fail, ms. */
+const SICK_MS = 15_000;
 
 /** In the actor's queue: whoever wants the sandbox waits. Never throws for what a VMM does. */
 export async function adoptOrLose(
@@ -38,9 +41,11 @@ export async function adoptOrLose(
       const vm = await deps.engine.adopt(vmSpec(actor), identity, limits.answerMs);
       if (!vm) break;
       await takeOver(actor, vm, entry);
+      actor.health.adopted();
       return "adopted";
     } catch (err) {
       deps.log.warn({ sandbox: row.id, pid: row.pid, err }, "a VM that runs could not be adopted yet");
+      if (isVmmSilent(err) && Date.now() - began > SICK_MS) actor.health.ill(VMM_SILENT);
       const message = err instanceof Error ? err.message : String(err);
       const seconds = Math.round((Date.now() - began) / 1000);
       why = `the VM ran, but could not be taken over within ${seconds} s: ${message}`;
@@ -94,6 +99,9 @@ export function lose(actor: Actor, why: string): void {
     pid: 0,
     pid_start: 0,
     reason: "memory_lost",
+    unresponsive_since: "",
+    unresponsive_why: "",
+    last_end: JSON.stringify({ reason: "memory_lost", why, at: new Date().toISOString() }),
     stopped_at: row.stopped_at || new Date().toISOString(),
   };
   deps.rows.update(row, patch);

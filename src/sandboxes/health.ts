@@ -93,9 +93,15 @@ export class Health {
     if (this.sick && !(await this.look(HURRY_MS))) throw this.error();
   }
 
+  /** A new daemon has taken it over: a VMM that answers again is well, an agent is asked. */
+  adopted(): void {
+    if (this.actor.row.unresponsive_why === VMM_SILENT) this.well();
+    else if (this.sick) void this.tick();
+  }
+
   /** What a transition failed with, as what it means; a sandbox that did not answer is noted. */
   diagnose(error: unknown): unknown {
-    if (isVmmSilent(error)) this.ill(VMM);
+    if (isVmmSilent(error)) this.ill(VMM_SILENT);
     else if (isSilence(error)) {
       if (!this.actor.vm) return error;
       this.ill(AGENT);
@@ -142,7 +148,7 @@ export class Health {
         this.well();
         return true;
       }
-      this.ill(state === "silent" ? VMM : AGENT);
+      this.ill(state === "silent" ? VMM_SILENT : AGENT);
       return false;
     }
   }
@@ -203,5 +209,5 @@ export class Health {
   }
 }
 
-const VMM = "its VMM does not answer";
+export const VMM_SILENT = "its VMM does not answer";
 const AGENT = "its agent does not answer";

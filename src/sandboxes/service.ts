@@ -8,7 +8,7 @@ export type OnUnresponsive = "none" | "restart";
 
 /** Why and when a machine ended the last time. */
 export interface LastEnd {
-  /** "poweroff", "reboot", "panic", "oom", "crashed", "failed", "unresponsive", "restart". */
+  /** "poweroff", "reboot", "panic", "oom", "crashed", "failed", "unresponsive", "restart", "memory_lost". */
   reason: string;
   why: string;
   at: string;

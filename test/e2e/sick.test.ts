@@ -284,6 +284,29 @@ test.concurrent("init that fails leaves a trace: status, event, log, the file of
   await Promise.all(["init", "good", "none"].map((name) => api.destroy(name)));
 }, 120_000);
 
+test("a VMM that is stopped while the daemon starts: told at once, and force does not wait for it", async () => {
+  await patient("still");
+  const pid = vmmPid("still");
+  process.kill(pid, "SIGSTOP");
+  await installation.restart();
+  api = installation.api;
+  const seen = await api.until("still", (s) => s.unresponsive, 60_000);
+  expect(seen).toMatchObject({ status: "running", unresponsive: { why: "its VMM does not answer" } });
+  expect(await within(8, root("still", "true"))).toMatchObject({ body: { code: "guest_unresponsive" } });
+  await within(90, api.ok("POST", "/sandboxes/still/restart", { force: true }));
+  await isWhole("still");
+  process.kill(vmmPid("still"), "SIGSTOP");
+  await installation.stop();
+  const starting = installation.start();
+  await Bun.sleep(5000);
+  process.kill(vmmPid("still"), "SIGCONT");
+  await starting;
+  api = installation.api;
+  await isWhole("still");
+  expect((await api.get("still")).last_end.reason).toBe("restart"); // by us, before
+  await api.destroy("still");
+}, 240_000);
+
 describe("restart", () => {
   test.concurrent("shuts down first: what was written is there, from hot, warm and cold; force does not ask", async () => {
     await patient("off-and-on");
