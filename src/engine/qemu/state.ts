@@ -12,6 +12,8 @@ import type { Peer, Qmp } from "./qmp.ts";
 /** A device state is about 100 KB; more than this is not one, bytes. */
 const MAX_STATE = 64 << 20;
 const DEADLINE_MS = 60_000;
+/** From 'completed' to the end of the stream, ms. */
+const CLOSE_MS = 3000;
 
 const IGNORE_SHARED = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
@@ -59,7 +61,11 @@ export async function saveState(qmp: Qmp, dir: string, peer: Peer, path: string)
       if (Date.now() > end) throw new EngineError("device state was not saved in time");
       await Bun.sleep(1);
     }
-    await done.promise;
+    const late = setTimeout(
+      () => done.reject(new EngineError("the VMM does not close the connection of its device state")),
+      CLOSE_MS,
+    );
+    await done.promise.finally(() => clearTimeout(late));
     await new Promise<void>((resolve, reject) =>
       file.end((error?: Error | null) => (error ? reject(error) : resolve())),
     );
