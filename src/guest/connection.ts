@@ -21,6 +21,12 @@ const SILENCE_MS = 25_000;
 /** Answers are small, except where a caller says so, bytes. */
 const MAX_RESULT = 64 << 10;
 
+/** Heartbeats that are taken in so many ms. */
+const MAX_BEATS = 32;
+const BEATS_MS = 10_000;
+/** Types whose only purpose is what they carry. */
+const CARRIERS: ReadonlySet<number> = new Set([FRAME.stdout, FRAME.stderr, FRAME.data]);
+
 export interface ConnectionOptions {
   /** Milliseconds without any frame, while a request runs, after which the guest counts as unresponsive. */
   silenceMs?: number;
@@ -42,6 +48,8 @@ export class Connection {
   private stall: ReturnType<typeof setTimeout> | null = null;
   private silence: ReturnType<typeof setTimeout> | null = null;
   private heard = 0;
+  private beats = 0;
+  private beatsSince = 0;
   /** A request runs: between requests the guest has nothing to say. */
   private busy = false;
   private tunnel = false;
@@ -253,8 +261,13 @@ export class Connection {
     }
     this.watchStall();
     for (const frame of frames) {
-      if (frame.type === FRAME.heartbeat) continue;
+      if (frame.type === FRAME.heartbeat) {
+        if (!this.mayBeat()) return this.fail(protocolError());
+        continue;
+      }
       if (!this.busy) return this.fail(protocolError());
+      // Frames of nothing cost us more than the guest.
+      if (frame.payload.length === 0 && CARRIERS.has(frame.type)) return this.fail(protocolError());
       if (frame.type === FRAME.result || frame.type === FRAME.error) this.busy = this.tunnel;
       const waiting = this.waiting;
       if (waiting) {
@@ -269,6 +282,15 @@ export class Connection {
       this.paused = true;
       this.socket.pause();
     }
+  }
+
+  /** The agent beats after 5 s of silence; a stopped machine may have some under way. */
+  private mayBeat(): boolean {
+    if (this.heard - this.beatsSince > BEATS_MS) {
+      this.beatsSince = this.heard;
+      this.beats = 0;
+    }
+    return ++this.beats <= MAX_BEATS;
   }
 
   private watchStall(): void {

@@ -21,13 +21,16 @@ export async function execute(c: Connection, request: ExecRequest, sink: ExecSin
   await c.request("exec", members(request));
   const feeding = request.stdin ? feed(c, request.stdin) : null;
   const deadline = request.timeoutMs ? watchDeadline(c, request.timeoutMs) : null;
+  let started = false;
   try {
     for (;;) {
       const frame = await c.next();
       if (frame.type === FRAME.stdout) await sink.stdout(frame.payload);
       else if (frame.type === FRAME.stderr) await sink.stderr(frame.payload);
-      else if (frame.type === FRAME.started) sink.started?.(Number(jsonOf(frame).pid));
-      else if (frame.type === FRAME.error) throw errorOf(frame);
+      else if (frame.type === FRAME.started && !started) {
+        started = true;
+        sink.started?.(Number(jsonOf(frame).pid));
+      } else if (frame.type === FRAME.error) throw errorOf(frame);
       else if (frame.type === FRAME.result) {
         const r = jsonOf(frame);
         if (!Number.isInteger(r.exit_code)) throw protocolError();

@@ -29,6 +29,26 @@ describe("FrameParser", () => {
     expect(() => new FrameParser().push(head)).toThrow(RangeError);
   });
 
+  test("a hundred thousand empty frames in one piece cost little", () => {
+    const one = encodeFrame(0x06);
+    const piece = Buffer.alloc(one.length * 100_000);
+    for (let at = 0; at < piece.length; at += one.length) piece.set(one, at);
+    const began = performance.now();
+    expect(new FrameParser().push(piece)).toHaveLength(100_000);
+    expect(performance.now() - began).toBeLessThan(150);
+  });
+
+  test("a small payload does not hold on to the piece that it came in", () => {
+    const [frame] = new FrameParser().push(
+      Buffer.concat(
+        [encodeFrame(1, new Uint8Array(10)), Buffer.alloc(1 << 20, 1)].map((b, i) =>
+          i === 1 ? encodeFrame(0x20, b.subarray(0, 200_000)) : b,
+        ),
+      ),
+    );
+    expect(frame!.payload.buffer.byteLength).toBe(10);
+  });
+
   test("random bytes never do more than throw", () => {
     for (let round = 0; round < 500; round++) {
       const parser = new FrameParser();

@@ -38,24 +38,40 @@ export function encodeFrame(type: number, payload: Uint8Array = new Uint8Array(0
 export const encodeJson = (type: number, value: unknown): Uint8Array =>
   encodeFrame(type, new TextEncoder().encode(JSON.stringify(value)));
 
-/** Cuts a byte stream into frames. Holds at most one frame's worth of bytes beyond what it was given. */
+/** Payloads below it are copied out: a byte that waits for its reader must not hold on to the whole piece it came in. */
+const SMALL = 4096;
+const EMPTY = new Uint8Array(0);
+
+/**
+ * Cuts a byte stream into frames. Holds at most one frame's worth of bytes beyond what it was given. A hostile guest sends
+ * frames of five bytes, a hundred thousand in one piece: nothing is made for a frame but what is needed.
+ */
 export class FrameParser {
   private chunks: Uint8Array[] = [];
   private length = 0;
+  /** Bytes that complete the frame at the front, as far as is known. */
+  private needed = 5;
 
   /** Complete frames so far. Throws RangeError on a length outside 1…MAX_FRAME, before anything is allocated for it. */
   push(chunk: Uint8Array): Frame[] {
     this.chunks.push(chunk);
     this.length += chunk.length;
+    if (this.length < this.needed && this.needed > 5) return [];
+    const data = this.chunks.length === 1 ? chunk : Buffer.concat(this.chunks);
     const frames: Frame[] = [];
-    while (this.length >= 5) {
-      const head = this.peek(4);
-      const size = new DataView(head.buffer, head.byteOffset, 4).getUint32(0);
+    let at = 0;
+    this.needed = 5;
+    while (data.length - at >= 4) {
+      const size = ((data[at]! << 24) | (data[at + 1]! << 16) | (data[at + 2]! << 8) | data[at + 3]!) >>> 0;
       if (size < 1 || size > MAX_FRAME) throw new RangeError(`frame length ${size} is out of bounds`);
-      if (this.length < 4 + size) break;
-      const bytes = this.take(4 + size);
-      frames.push({ type: bytes[4]!, payload: bytes.subarray(5) });
+      this.needed = 4 + size;
+      if (data.length - at < this.needed) break;
+      frames.push({ type: data[at + 4]!, payload: payloadOf(data, at + 5, at + this.needed) });
+      at += this.needed;
+      this.needed = 5;
     }
+    this.length = data.length - at;
+    this.chunks = this.length > 0 ? [data.subarray(at)] : [];
     return frames;
   }
 
@@ -63,19 +79,10 @@ export class FrameParser {
   get partial(): boolean {
     return this.length > 0;
   }
+}
 
-  private peek(n: number): Uint8Array {
-    if (this.chunks[0]!.length < n) this.chunks = [Buffer.concat(this.chunks)];
-    return this.chunks[0]!.subarray(0, n);
-  }
-
-  private take(n: number): Uint8Array {
-    if (this.chunks[0]!.length < n) this.chunks = [Buffer.concat(this.chunks)];
-    const first = this.chunks[0]!;
-    const bytes = first.slice(0, n);
-    if (first.length === n) this.chunks.shift();
-    else this.chunks[0] = first.subarray(n);
-    this.length -= n;
-    return bytes;
-  }
+function payloadOf(data: Uint8Array, from: number, to: number): Uint8Array {
+  if (from === to) return EMPTY;
+  const view = data.subarray(from, to);
+  return view.length < SMALL ? new Uint8Array(view) : view;
 }

@@ -1,5 +1,6 @@
 // Command hostile is what root of a guest can do to its host: it stops the agent (process 1), takes its listening socket and
-// answers the daemon in its place. Started as `hostile TOKEN` (root reads the token in the memory of process 1 as well).
+// answers the daemon in its place. Started as `hostile TOKEN` (root reads the token in the memory of process 1 as well), or
+// as `hostile TOKEN ADDRESS` to listen there, for tests without a guest.
 // What it answers is decided by what is asked for: the path of a file, the first argument of a command.
 package main
 
@@ -29,12 +30,16 @@ var token string
 
 func main() {
 	token = os.Args[1]
-	listener, err := takeOver()
+	take := takeOver
+	if len(os.Args) > 2 {
+		take = func() (net.Listener, error) { return net.Listen("tcp", os.Args[2]) }
+	}
+	listener, err := take()
 	if err != nil {
 		fmt.Println("cannot take over:", err)
 		os.Exit(1)
 	}
-	fmt.Println("taken over")
+	fmt.Println("taken over", listener.Addr())
 	for {
 		c, err := listener.Accept()
 		if err != nil {
@@ -190,15 +195,17 @@ func entries(n int) []byte {
 	name := strings.Repeat("n", 900)
 	all := make([]string, n)
 	for i := range all {
-		all[i] = fmt.Sprintf(`{"name":"%s%d","size":1,"mode":"0644","is_dir":false,"mtime":1}`, name, i)
+		all[i] = fmt.Sprintf(`{"name":"%s%d","kind":"file","size":1,"mode":"0644","uid":0,"gid":0,"links":1,"mtime":1}`, name, i)
 	}
 	return []byte("[" + strings.Join(all, ",") + "]")
 }
 
+const short = `{"name":"","kind":"","size":0,"mode":"","uid":0,"gid":0,"links":0,"mtime":0}`
+
 var tricks = map[string]func(net.Conn){
 	"list-forever": func(c net.Conn) { forever(c, data, entries(250)) },
 	"list-short-names": func(c net.Conn) {
-		forever(c, data, []byte("["+strings.Repeat(`{"name":"","size":0,"mode":"","mtime":0},`, 6000)+`{"name":"","size":0,"mode":"","mtime":0}]`))
+		forever(c, data, []byte("["+strings.Repeat(short+",", 2000)+short+"]"))
 	},
 	"list-nested":   func(c net.Conn) { _ = send(c, data, []byte(strings.Repeat("[", 1<<18-1))) },
 	"list-not-json": func(c net.Conn) { _ = send(c, data, make([]byte, 1<<18)) },
@@ -222,7 +229,7 @@ var tricks = map[string]func(net.Conn){
 		}
 	},
 	"frame-huge":    func(c net.Conn) { _, _ = c.Write([]byte{0xff, 0xff, 0xff, 0xff, result}) },
-	"frame-empty":   func(c net.Conn) { _, _ = c.Write([]byte{0, 0, 0, 0}) },
+	"frame-empty":   func(c net.Conn) { _, _ = c.Write([]byte{0, 0, 0, 0, result}) },
 	"frame-unknown": func(c net.Conn) { _ = send(c, 0x7f, []byte("x")) },
 	"frame-half":    func(c net.Conn) { _, _ = c.Write([]byte{0, 1, 0, 0, result, '{'}); time.Sleep(time.Hour) },
 	"result-twice": func(c net.Conn) {
