@@ -29,6 +29,7 @@ import { SnapshotRows } from "../snapshots/rows.ts";
 import { SnapshotService } from "../snapshots/snapshots.ts";
 import { createStorage } from "../storage/create.ts";
 import { MemoryPool } from "../storage/memory-pool.ts";
+import { noSpaceError } from "../storage/no-space.ts";
 import { Store } from "../store/store.ts";
 import { TemplateBuilder } from "../templates/builder.ts";
 import { Templates } from "../templates/templates.ts";
@@ -118,6 +119,8 @@ export async function build(config: Config, log: Logger) {
       ...sandboxes.stats(),
       diskFreeBytes: freeBytes,
       diskReservedBytes: reservedBytes,
+      reserveFreeBytes: Math.max(0, memoryPool.freeBytes()),
+      reserveBytes: memoryPool.capacityBytes,
       eventsDropped: events.dropped,
     };
   });
@@ -157,7 +160,7 @@ export async function build(config: Config, log: Logger) {
     },
     translate: (error) => {
       if (error instanceof GuestError) return guestErrorToApp(error);
-      if (!isVmmSilent(error)) return null;
+      if (!isVmmSilent(error)) return noSpaceError(error);
       return new AppError("guest_unresponsive", "the sandbox's VMM does not answer", { cause: error });
     },
     operations,

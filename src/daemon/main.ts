@@ -4,6 +4,7 @@ import { listen } from "../http/listen.ts";
 import { watchImages } from "../images/watch.ts";
 import { collectKernels } from "../kernel/collect.ts";
 import { createLog } from "../lib/log.ts";
+import { DiskWatch } from "../sandboxes/disk-watch.ts";
 import { recover } from "../sandboxes/recovery.ts";
 import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
 import { makePrivate, mendPermissions } from "../storage/permissions.ts";
@@ -43,6 +44,14 @@ export async function runDaemon(config: Config): Promise<number> {
   const recovered = await recover(sandboxes);
   const server = listen(parts.app, config.listen, parts.sockets);
   const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
+  const diskWatch = new DiskWatch({
+    dataDir: config.dataDir,
+    registry: sandboxes.registry,
+    totalBytes: parts.storage.free().totalBytes,
+    log,
+    events,
+  });
+  diskWatch.start();
   const stopAdmin = serveAdmin(
     adminSocket(config.dataDir),
     localCommands(parts.store, (type, user, meta) =>
@@ -78,6 +87,7 @@ export async function runDaemon(config: Config): Promise<number> {
   events.record({ type: "daemon.shutdown", meta: { signal } });
   stopWatching();
   stopAdmin();
+  diskWatch.stop();
   forgetImages();
   const saveAll = signal === "SIGUSR2" || (await hostIsStopping());
   await server.stop(saveAll ? 1000 : 10_000);

@@ -93,6 +93,8 @@ export interface Vm {
    * state and memory belong together until the vCPUs run again.
    */
   saveState(path: string): Promise<void>;
+  /** A write of the guest found no space, and the vCPUs stopped because of it; `resume` repeats the write. */
+  readonly outOfSpace: boolean;
   /** Makes a drive larger, bytes, up to its `maxBytes`; the guest is told. */
   resizeDrive(id: string, bytes: number): Promise<void>;
   /** Changes nothing about the VM, but lets go of it: another `adopt` may follow. The object is of no use afterwards. */

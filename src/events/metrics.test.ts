@@ -16,6 +16,9 @@ test("a scrape reads the figures once, and every gauge has its own", async () =>
       diskFreeBytes: 6,
       diskReservedBytes: 7,
       eventsDropped: 8,
+      reserveFreeBytes: 9,
+      reserveBytes: 10,
+      diskPaused: 11,
     };
   });
   for (let scrape = 1; scrape <= 2; scrape++) {

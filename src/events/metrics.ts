@@ -14,6 +14,9 @@ export interface Figures {
   memoryBudgetBytes: number;
   diskFreeBytes: number;
   diskReservedBytes: number;
+  reserveFreeBytes: number;
+  reserveBytes: number;
+  diskPaused: number;
   eventsDropped: number;
 }
 
@@ -22,6 +25,13 @@ const GAUGES: [name: string, help: string, key: keyof Figures][] = [
   ["bhatti_sandboxes_warm", "Sandboxes that are warm", "warm"],
   ["bhatti_sandboxes_cold", "Sandboxes that are cold", "cold"],
   ["bhatti_sandboxes_unresponsive", "Sandboxes that do not answer", "unresponsive"],
+  [
+    "bhatti_sandboxes_disk_paused",
+    "Sandboxes that stand still because the disk is nearly full",
+    "diskPaused",
+  ],
+  ["bhatti_reserve_free_bytes", "Reserve for guest memory that nobody was promised", "reserveFreeBytes"],
+  ["bhatti_reserve_bytes", "Reserve for guest memory", "reserveBytes"],
   ["bhatti_memory_held_bytes", "Memory promised to hot and warm sandboxes", "memoryHeldBytes"],
   ["bhatti_memory_budget_bytes", "Memory that may be promised", "memoryBudgetBytes"],
   ["bhatti_disk_free_bytes", "Free space of the data directory", "diskFreeBytes"],

@@ -12,6 +12,7 @@ import { detectForeignDrop } from "../network/create.ts";
 import { createStorage } from "../storage/create.ts";
 import { openToOthers } from "../storage/permissions.ts";
 import { imageOf, isAllocated, reserveDir } from "../storage/reserve.ts";
+import { levelsOf } from "../storage/watermark.ts";
 import { missingPrograms, PROGRAMS } from "./programs.ts";
 import { loopFile, storageDir } from "./storage.ts";
 
@@ -118,13 +119,13 @@ async function storage(dataDir: string) {
 
 async function space(dataDir: string) {
   const { freeBytes, totalBytes } = (await createStorage(dataDir)).free();
+  const { low, high } = levelsOf(totalBytes);
   const gib = (n: number) => `${(n / 2 ** 30).toFixed(1)} GiB`;
   const detail = `${gib(freeBytes)} of ${gib(totalBytes)} free in ${dataDir}`;
-  if (freeBytes < 2 * 2 ** 30)
-    return fail(detail, "free some space: destroy sandboxes and snapshots, or grow the file system");
-  return freeBytes < 10 * 2 ** 30
-    ? warn(detail, "sandboxes reserve their memory on disk: plan 1-2 GiB for each")
-    : ok(detail);
+  const remedy = "destroy sandboxes and snapshots, or give the server more disk";
+  if (freeBytes < high)
+    return fail(`${detail}: below ${gib(low)} the sandbox that grows most is stopped`, remedy);
+  return freeBytes < 4 * low ? warn(`${detail}: little is left`, remedy) : ok(detail);
 }
 
 async function reserve(dataDir: string) {

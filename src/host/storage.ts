@@ -6,7 +6,7 @@ import { hex } from "../lib/ids.ts";
 import { changedByOthers } from "../lib/root-only.ts";
 import { run } from "../lib/run.ts";
 import { createStorage } from "../storage/create.ts";
-import { imageOf, isAllocated, reserveDir } from "../storage/reserve.ts";
+import { imageOf, isAllocated, unmountReserve } from "../storage/reserve.ts";
 
 export interface StorageChoice {
   dataDir: string;
@@ -120,12 +120,6 @@ export function rootsAlone(path: string): void {
     throw new Error(
       `${path} is not safe for data: ${at} can be changed by others than root (choose another place with --storage DIR)`,
     );
-}
-
-/** The daemon mounts it again when it starts. */
-export async function unmountReserve(dataDir: string): Promise<void> {
-  const dir = reserveDir(dataDir);
-  if (isMounted(dir)) await run(["umount", dir]).catch(() => run(["umount", "-l", dir]));
 }
 
 /** Unmounts and deletes everything. */

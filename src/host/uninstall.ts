@@ -6,9 +6,10 @@ import { createLog } from "../lib/log.ts";
 import { run } from "../lib/run.ts";
 import { invoker, removeAs } from "../lib/user-files.ts";
 import { HostNetwork } from "../network/create.ts";
+import { unmountReserve } from "../storage/reserve.ts";
 import { removeService, stopService } from "./service.ts";
 import { Steps } from "./step.ts";
-import { isMounted, removeStorage, storageDir, unmountReserve } from "./storage.ts";
+import { isMounted, removeStorage, storageDir } from "./storage.ts";
 
 export async function uninstall(purge: boolean): Promise<void> {
   const steps = new Steps(purge ? 4 : 3);

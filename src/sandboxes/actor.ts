@@ -13,7 +13,7 @@ import type { SandboxDeps } from "./deps.ts";
 import { endOf, VmEndedError } from "./end.ts";
 import { Health } from "./health.ts";
 import { IdleTimer } from "./idle.ts";
-import { sandboxNotFound } from "./refusals.ts";
+import { sandboxNotFound, stoppedForDisk } from "./refusals.ts";
 import type { SandboxRow } from "./rows.ts";
 import type { GuestLease, Thermal } from "./service.ts";
 
@@ -44,6 +44,8 @@ export class Actor {
   /** Why new leases are refused, once the sandbox is going away. */
   gone = false;
   diskReservation: Reservation | null = null;
+  /** The vCPUs stand still for want of disk space: new requests are refused, and the watch of the disk lets them run again. */
+  stoppedFor: { reason: "disk_full"; since: string; until: number } | null = null;
   lastActivity = Date.now();
   /** Background sync of the last stop; resolved when the row says durable or the attempt failed. */
   durable: Promise<void> = Promise.resolve();
@@ -122,6 +124,7 @@ export class Actor {
         this.assertPresent();
         // It runs and could not be taken over yet: nobody waits for that in silence.
         if (this.health.sick && this.thermal === "hot" && !this.vm) throw this.health.error();
+        this.assertMayRun();
         await orAbort(this.ensureHot(), signal);
       }
       await this.health.insist();
@@ -137,6 +140,7 @@ export class Actor {
   ensureHot(): Promise<void> {
     this.waking ??= this.run(async () => {
       this.assertPresent();
+      this.assertMayRun();
       if (this.thermal !== "hot" || this.needsConfigure || !this.vm)
         await this.diagnosed(() => this.transitions.wake(this));
     }).finally(() => {
@@ -186,6 +190,7 @@ export class Actor {
     try {
       return await this.run(async () => {
         this.assertPresent();
+        this.assertMayRun();
         return this.diagnosed(work);
       });
     } finally {
@@ -276,6 +281,7 @@ export class Actor {
 
   /** The VMM is gone as intended. */
   detach(): void {
+    this.stoppedFor = null;
     this.vm = null;
     this.guest?.disconnect();
     this.guest = null;
@@ -327,6 +333,30 @@ export class Actor {
         resolve();
       });
     });
+  }
+
+  /** Stops the vCPUs until more than `until` bytes are free; in the queue. What runs in the guest waits, and so do the requests that are under way. */
+  async standStill(until: number): Promise<void> {
+    if (!this.vm || this.gone) return;
+    await this.vm.pause();
+    this.stoppedFor = { reason: "disk_full", since: new Date().toISOString(), until };
+    this.guest?.standsStill(true);
+    this.enter("warm");
+  }
+
+  /** The opposite; in the queue. */
+  async goOnAgain(): Promise<void> {
+    if (!this.vm || this.gone || !this.stoppedFor) return;
+    await this.vm.resume();
+    this.stoppedFor = null;
+    this.guest?.standsStill(false);
+    this.enter("hot");
+    this.lastActivity = Date.now();
+    this.idle.arm();
+  }
+
+  private assertMayRun(): void {
+    if (this.stoppedFor) throw stoppedForDisk(this.row.name, this.stoppedFor.since);
   }
 
   private assertPresent(): void {

@@ -1,5 +1,5 @@
 /** Refusals about sandboxes that several files need, each with its remedy. */
-import { type AppError, conflict, notFound } from "../lib/errors.ts";
+import { AppError, conflict, notFound } from "../lib/errors.ts";
 
 /** The one way in which a sandbox is missing, also for somebody else's. */
 export const sandboxNotFound = (ref: string): AppError =>
@@ -7,6 +7,17 @@ export const sandboxNotFound = (ref: string): AppError =>
 
 export const nameInUse = (name: string): AppError =>
   conflict(`name "${name}" is already in use`, `choose another name, or 'bhatti destroy ${name}'`);
+
+/** What helps when the server's disk is nearly full. */
+export const makeSpace =
+  "it goes on by itself when there is room: destroy sandboxes or snapshots you no longer need, or give the server more disk";
+
+export const stoppedForDisk = (name: string, since: string): AppError =>
+  new AppError(
+    "disk_full",
+    `sandbox "${name}" stands still since ${since}: the server's disk is full or nearly so`,
+    { remedy: makeSpace, retryAfter: 5 },
+  );
 
 /** Remedy for memory that cannot be restored. */
 export const forceStart = (name: string): string =>

@@ -63,6 +63,8 @@ export interface SandboxView {
   last_end?: LastEnd;
   /** It does not answer: since when, what it is that does not, and what helps. */
   unresponsive?: { since: string; why: string; remedy: string };
+  /** The machine stands still although it is wanted; it goes on by itself. */
+  paused?: { reason: "disk_full"; since: string; remedy: string };
   on_unresponsive: OnUnresponsive;
   /** Absent without `init`, and until the agent has told of it. */
   init?: InitView;
@@ -164,6 +166,7 @@ export interface Sandboxes {
     cold: number;
     /** Of all of them. */
     unresponsive: number;
+    diskPaused: number;
     memoryHeldBytes: number;
     memoryBudgetBytes: number;
   };

@@ -1,5 +1,5 @@
 import type { Actor } from "./actor.ts";
-import { restartIt } from "./refusals.ts";
+import { makeSpace, restartIt } from "./refusals.ts";
 import type { InitView, LastEnd, SandboxView } from "./service.ts";
 
 /** The wire object, from memory alone: never touches a VM, never waits for a transition. */
@@ -40,6 +40,9 @@ export function view(actor: Actor): SandboxView {
             remedy: restartIt(row.name),
           },
         }
+      : {}),
+    ...(actor.stoppedFor
+      ? { paused: { reason: actor.stoppedFor.reason, since: actor.stoppedFor.since, remedy: makeSpace } }
       : {}),
     on_unresponsive: row.on_unresponsive,
     ...(row.init_status ? { init: JSON.parse(row.init_status) as InitView } : {}),

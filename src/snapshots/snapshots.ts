@@ -23,6 +23,9 @@ import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView } from "./service.ts";
 import { blankRow, plainView, rowOf } from "./views.ts";
 
+/** Free space without which nothing is copied, bytes. */
+const COPY_GROWTH = 64 << 20;
+
 export interface SnapshotDeps {
   rows: SnapshotRows;
   sandboxes: Copies;
@@ -328,6 +331,8 @@ export class SnapshotService implements Snapshots {
   }
 
   private async fill(row: SnapshotRow, sandboxId: string): Promise<void> {
+    // Copies are reflinks, but source and copy grow apart from now on.
+    this.deps.storage.reserve(COPY_GROWTH, `a copy of ${row.name}`).release();
     const done = await this.deps.sandboxes.checkpoint(sandboxId, { id: row.id, dir: this.dir(row) });
     Object.assign(row, {
       pause_ms: done.pauseMs,

@@ -4,16 +4,17 @@ import { mkdir, open, rename, rm, stat, truncate, writeFile } from "node:fs/prom
 import { dirname } from "node:path";
 import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
-import { CommandError, run } from "../lib/run.ts";
+import { run } from "../lib/run.ts";
+import { noSpaceError } from "./no-space.ts";
 import { reserveDir } from "./reserve.ts";
 import type { Reservation, Storage } from "./storage.ts";
+import { availableBytes, levelsOf } from "./watermark.ts";
 
-/** Space that is never promised to anybody, bytes: logs, database, device states. */
-const FLOOR = 512 << 20;
-
-/** Probes `dataDir` for reflinks once and decides the mode. */
-export async function createStorage(dataDir: string, floor = FLOOR): Promise<Storage> {
+/** Probes `dataDir` for reflinks once and decides the mode. `floor`: space that is never promised to anybody, bytes. */
+export async function createStorage(dataDir: string, floor?: number): Promise<Storage> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  const { blocks, bsize } = statfsSync(dataDir);
+  floor ??= levelsOf(blocks * bsize).high;
   return new FileStorage(dataDir, await probe(dataDir), floor);
 }
 
@@ -28,7 +29,7 @@ async function probe(dir: string): Promise<"reflink" | "copy"> {
     await run(["cp", "--reflink=always", from, to]);
     return "reflink";
   } catch (error) {
-    const full = noSpace(error) !== null || (error as { code?: string }).code === "ENOSPC";
+    const full = noSpaceError(error) !== null;
     return full && REFLINK_TYPES.has(statfsSync(dir).type) ? "reflink" : "copy";
   } finally {
     await rm(from, { force: true });
@@ -56,12 +57,12 @@ class FileStorage implements Storage {
       await rename(staging, to);
     } catch (error) {
       await rm(staging, { force: true });
-      throw noSpace(error) ?? error;
+      throw noSpaceError(error) ?? error;
     }
   }
 
   reserve(bytes: number, what: string): Reservation {
-    const { freeBytes } = this.free();
+    const freeBytes = availableBytes(this.dataDir);
     if (this.reserved + bytes + this.floor > freeBytes) {
       const mb = (n: number) => Math.max(0, Math.floor(n / 1048576));
       throw new AppError(
@@ -129,14 +130,4 @@ class FileStorage implements Storage {
       reservedBytes: this.reserved,
     };
   }
-}
-
-/** ENOSPC of a program as our own error. */
-function noSpace(error: unknown): AppError | null {
-  const text = error instanceof CommandError ? error.stderr : "";
-  if (!/No space left|Disk quota exceeded/.test(text)) return null;
-  return new AppError("disk_full", "the server's disk is full", {
-    cause: error,
-    remedy: "destroy sandboxes or snapshots you no longer need",
-  });
 }

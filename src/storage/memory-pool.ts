@@ -14,9 +14,12 @@ import { reserveDir } from "./reserve.ts";
 export type Kind = "sandboxes" | "templates" | "snapshots";
 const KINDS: Kind[] = ["sandboxes", "templates", "snapshots"];
 
-/** Left to the file system's own records, the database and its log: a share and bytes. */
-const MARGIN_SHARE = 0.03;
-const MARGIN_BYTES = 96 << 20;
+/**
+ * Left to the file system's own records, the database and its log, and to pages that two running copies share with nobody
+ * else and overwrite at the same moment (they are there three times until they are written back): a share and bytes.
+ */
+const MARGIN_SHARE = 0.05;
+const MARGIN_BYTES = 128 << 20;
 
 export class MemoryPool {
   private readonly charges = new Map<string, number>();

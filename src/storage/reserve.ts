@@ -108,8 +108,21 @@ async function allocate(image: string): Promise<void> {
 
 /** Space that a file in it frees stays in the image: a discard (fstrim.timer) would hand it to the host. */
 async function neverGiveBack(device: string): Promise<void> {
+  await limitDiscards(device, "0");
+}
+
+/** The limit outlives the use of a loop device: whoever gets it next has it as it was. */
+export async function unmountReserve(dataDir: string): Promise<void> {
+  const dir = reserveDir(dataDir);
+  const device = mountedAt(dir);
+  if (!device) return;
+  await run(["umount", dir]).catch(() => run(["umount", "-l", dir]));
+  await limitDiscards(device, "4294966784").catch(() => {});
+}
+
+async function limitDiscards(device: string, bytes: string): Promise<void> {
   const name = loopName(device);
-  if (name) await writeFile(`/sys/block/${name}/queue/discard_max_bytes`, "0");
+  if (name) await writeFile(`/sys/block/${name}/queue/discard_max_bytes`, bytes);
 }
 
 const loopName = (device: string): string | undefined => device.match(/^\/dev\/(loop\d+)$/)?.[1];

@@ -17,7 +17,7 @@ import { installKernel } from "../../src/kernel/install.ts";
 import { hex } from "../../src/lib/ids.ts";
 import { run } from "../../src/lib/run.ts";
 import { hostMemory } from "../../src/sandboxes/memory.ts";
-import { mountedAt, reserveDir } from "../../src/storage/reserve.ts";
+import { unmountReserve } from "../../src/storage/reserve.ts";
 import { Api } from "./api.ts";
 import { claimBase, exclusively } from "./claim.ts";
 
@@ -289,8 +289,7 @@ export class Installation {
       this.child?.kill("SIGKILL");
       await this.cleanHost();
       this.network.release();
-      const reserve = reserveDir(this.dataDir);
-      if (mountedAt(reserve)) await run(["umount", reserve]).catch(() => run(["umount", "-l", reserve]));
+      await unmountReserve(this.dataDir);
       if (process.env.BHATTI_TEST_KEEP !== "1") rmSync(this.dataDir, { recursive: true, force: true });
     }
   }

@@ -24,6 +24,8 @@ export const command = () =>
       ["Error", s.last_error],
       ["Unresponsive", s.unresponsive && `${s.unresponsive.why}, since ${time(s.unresponsive.since)}`],
       ["Remedy", s.unresponsive?.remedy],
+      ["Paused", s.paused && `${s.paused.reason}, since ${time(s.paused.since)}`],
+      ["Remedy", s.paused?.remedy],
       ["Last end", s.last_end && `${s.last_end.reason}: ${s.last_end.why}, ${time(s.last_end.at)}`],
       ["Init", s.init && initOf(s.init)],
       ["Image", s.image || undefined],

@@ -70,10 +70,11 @@ export function qemuArguments(
   args.push("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console");
   for (const [index, drive] of spec.drives.entries()) {
     const mode = drive.readOnly ? ",readonly=on" : "";
-    // writeback: guest flushes become fdatasync; werror=report: a full host disk is an I/O error, not a frozen guest.
+    // writeback: guest flushes become fdatasync. A write that finds no space stops the machine, which repeats it when it goes
+    // on (Vm.outOfSpace); any other error is the guest's, as on a real disk.
     args.push(
       "-drive",
-      `id=${drive.id},file=${driveInJail(index)},format=raw,if=none,cache=writeback,discard=unmap,werror=report,rerror=report${mode}`,
+      `id=${drive.id},file=${driveInJail(index)},format=raw,if=none,cache=writeback,discard=unmap,werror=enospc,rerror=report${mode}`,
     );
     args.push("-device", `virtio-blk-device,id=dev-${drive.id},drive=${drive.id}`);
   }

@@ -31,6 +31,7 @@ const KILL_MS = 20_000;
 
 export class QemuVm implements Vm {
   readonly exited: Promise<VmExit>;
+  outOfSpace = false;
   private left = false;
   /** What the guest did to itself; its process is ended by us. */
   private cause: ExitCause | null = null;
@@ -60,6 +61,7 @@ export class QemuVm implements Vm {
       if (this.cause || !this.alive()) return "exited";
       if (typeof running !== "boolean")
         throw new EngineError("query-status: the VMM answers nonsense", "", {}, "nonsense");
+      this.outOfSpace = status === "io-error";
       return running ? "running" : "paused";
     } catch (error) {
       if (!this.alive()) return "exited";
@@ -73,6 +75,7 @@ export class QemuVm implements Vm {
 
   async resume(): Promise<void> {
     if (this.cause) throw new EngineError("the VM ended", "", {}, "gone");
+    this.outOfSpace = false;
     await this.qmp.call("cont");
   }
 
@@ -130,6 +133,7 @@ export class QemuVm implements Vm {
   private onEvent({ event, data }: QmpEvent): void {
     if (event === "SHUTDOWN" && data?.guest === true)
       this.ended(data.reason === "guest-shutdown" ? "poweroff" : "reset");
+    if (event === "BLOCK_IO_ERROR" && data?.action === "stop") this.outOfSpace = true;
   }
 
   private ended(cause: ExitCause): void {

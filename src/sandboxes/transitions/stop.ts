@@ -21,12 +21,15 @@ export async function stop(actor: Actor, reason: string): Promise<void> {
   let frozen = false;
   try {
     await deps.memoryPool.makeDir("sandboxes", row.engine_id);
-    await vm.resume();
-    // User processes stop here and start again only after the agent has set clock and entropy at the next wake.
-    frozen = await actor.guest!.prepareClone(2000).then(
-      () => true,
-      () => false,
-    );
+    // One that stands still for want of disk space is saved as it is: running, it would go on writing.
+    if (!actor.stoppedFor) {
+      await vm.resume();
+      // User processes stop here and start again only after the agent has set clock and entropy at the next wake.
+      frozen = await actor.guest!.prepareClone(2000).then(
+        () => true,
+        () => false,
+      );
+    }
     t.reached("frozen");
     await vm.pause();
     t.reached("paused");
