@@ -25,6 +25,7 @@ export const command = () =>
     "bhatti edit dev --label team=web --label-delete owner",
     "bhatti edit dev --keep-hot",
     "bhatti edit dev --allow-cold --warm-after 1m --cold-after 2h",
+    "bhatti edit ci --on-unresponsive restart",
   ])
     .option("--name <name>", "rename; the guest's own hostname stays")
     .option("--keep-hot", "never put to sleep; wakes it now")

@@ -10,7 +10,10 @@ export const command = () =>
       "bhatti start dev",
       "bhatti start dev --force",
       "bhatti start --all",
-    ]).option("--force", "when its memory cannot be restored: give it up and boot from the disk"),
+    ]).option(
+      "--force",
+      "when its memory cannot be restored, or it does not answer: give memory up and boot from the disk",
+    ),
   ).action(async (names: string[], _flags, self) => {
     const flags = options<Selection & { force?: boolean }>(self);
     const client = connect(flags);
