@@ -130,9 +130,36 @@ export function engineContract(name: string, bench: () => Bench): void {
       const spec = await bench().spec();
       const vm = await booted(spec);
       process.kill(vm.process.pid, "SIGKILL");
-      expect((await vm.exited).code).toBeNull();
+      expect(await vm.exited).toMatchObject({ code: null, cause: "crashed" });
       expect(await vm.state()).toBe("exited");
       await vm.kill();
+    });
+
+    test("a guest that ended says how, also to an engine that was away", async () => {
+      for (const away of [false, true]) {
+        const spec = await bench().spec();
+        let vm: Vm = await booted(spec);
+        const guest = bench().guest(spec);
+        const names = { hostname: "g", machineId: "a".repeat(32), resolver: [], search: [] };
+        await guest.configure({
+          kind: "boot",
+          generation: 1,
+          token: "t".repeat(64),
+          growRoot: false,
+          ...names,
+        });
+        if (away) vm.leave();
+        await guest.poweroff(1000);
+        if (away) {
+          // As a stopped VM, for as long as nobody comes.
+          await Bun.sleep(8000);
+          vm = (await bench().engine().adopt(spec, vm.process, 5000))!;
+          expect(await vm.state()).toBe("exited");
+        }
+        const { cause, consoleTail } = await vm.exited;
+        expect(cause).toBe(away ? "reset" : "poweroff");
+        expect(consoleTail).toContain("lohar: end=poweroff by=host");
+      }
     });
 
     test("a new engine adopts the living and nothing else", async () => {

@@ -61,3 +61,10 @@ test("events are heard, also those that came before the listener", async () => {
     expect(events[0]!.data).toEqual({ guest: true });
   });
 });
+
+test("a channel that we close was not closed by the VMM, which would be killed for it", async () => {
+  await withVmm(async (qmp) => {
+    qmp.close();
+    expect(await qmp.closed).toBe(false);
+  });
+});

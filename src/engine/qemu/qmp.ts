@@ -198,12 +198,13 @@ export class Qmp {
   }
 
   private end(byVmm: boolean): void {
+    // First of all: ending the socket calls back, as if the VMM had done it.
+    this.onClosed(byVmm);
     this.socket?.end();
     this.socket = null;
     this.buffer = "";
     for (const { reject } of this.waiting.values()) reject(this.failure ?? gone());
     this.waiting.clear();
-    this.onClosed(byVmm);
   }
 }
 

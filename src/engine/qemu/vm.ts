@@ -131,7 +131,7 @@ export class QemuVm implements Vm {
 
   /** The machine is over: -no-shutdown leaves its VMM to us. */
   private onEvent({ event, data }: QmpEvent): void {
-    if (event === "SHUTDOWN" && data?.guest === true)
+    if (event === "SHUTDOWN" && data?.guest === true && !this.left)
       this.ended(data.reason === "guest-shutdown" ? "poweroff" : "reset");
     if (event === "BLOCK_IO_ERROR" && data?.action === "stop") this.outOfSpace = true;
   }
