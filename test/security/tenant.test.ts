@@ -238,3 +238,19 @@ test("archives: one transfer at a time, a foreign device state boots from its di
   expect((await installation.api.ok("GET", "/admin/status")).disk.reserved_bytes).toBeLessThan(10 * 2 ** 30);
   expect(statSync(`${installation.dataDir}/host.key`).mode & 0o777).toBe(0o600);
 }, 180_000);
+
+test("what keeps tenants apart is in force, as doctor sees it while their machines run", async () => {
+  await alice.sh("private", "true");
+  const main = `${import.meta.dir}/../../src/main.ts`;
+  const child = Bun.spawn([process.execPath, main, "doctor", "--security", "--json"], {
+    env: { ...process.env, BHATTI_CONFIG: `${installation.dataDir}/config.yaml` } as Record<string, string>,
+    stderr: "ignore",
+  });
+  const { findings } = (await new Response(child.stdout).json()) as {
+    findings: { id: string; grade: string; detail: string }[];
+  };
+  const of = (id: string) => findings.find((finding) => finding.id === id);
+  expect(of("firewall")).toMatchObject({ grade: "ok" });
+  for (const layer of ["user", "seccomp", "processes", "files", "network", "ipc", "limits"])
+    expect(of(`jail-${layer}`)).toMatchObject({ grade: "ok", detail: expect.stringContaining("VMMs)") });
+}, 60_000);
