@@ -29,6 +29,8 @@ export class Outside {
   }
 
   async build(): Promise<void> {
+    // A test that was killed had the same base.
+    await this.remove();
     await ip([
       `netns add ${this.netns}`,
       `link add ${this.link} type veth peer name wan netns ${this.netns}`,

@@ -83,6 +83,7 @@ export interface DaemonOptions {
 export class Installation {
   private child: Bun.Subprocess | null = null;
   readonly prefix: string;
+  readonly base: number;
   readonly faultFile: string;
   url = "";
   private keys = new Map<string, string>();
@@ -93,6 +94,7 @@ export class Installation {
     private readonly network: ReturnType<typeof claimBase>,
   ) {
     this.prefix = network.prefix;
+    this.base = network.base;
     this.faultFile = `${dataDir}/fault`;
     writeFileSync(
       `${dataDir}/config.yaml`,
