@@ -166,6 +166,28 @@ describe("with the real agent", () => {
     server.stop(true);
   }, 30_000);
 
+  test("a burst opens a few connections at a time: a slow guest answers each within its time", async () => {
+    let dialled = 0;
+    const slow = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: { open: () => void dialled++, data() {} },
+    });
+    const guest = client({ port: slow.port });
+    const leave = new AbortController();
+    const all = Array.from({ length: 50 }, () =>
+      guest
+        .exec({ argv: ["true"], uid: 0 }, collect().sink, leave.signal)
+        .catch((error: Error) => error.message),
+    );
+    for (let i = 0; i < 100 && dialled < 8; i++) await Bun.sleep(10);
+    await Bun.sleep(100);
+    expect(dialled).toBe(8);
+    leave.abort(new Error("left"));
+    expect(new Set(await Promise.all(all))).toEqual(new Set(["left"]));
+    slow.stop(true);
+  }, 20_000);
+
   test("tunnels carry bytes both ways and half-closes", async () => {
     const echo = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: (s, d) => void s.write(d) } });
     const tunnel = await client().forward(echo.port);

@@ -23,6 +23,8 @@ const MAX_WAITING = 1000;
 /** Of them, connections that last as long as somebody reads or talks: downloads and tunnels leave room for commands. */
 const MAX_STREAMS = 300;
 const CONNECT_MS = 10_000;
+/** Connections that are being opened: each takes the guest a while, and none shall run out of its time in a burst. */
+const MAX_DIALS = 8;
 
 export interface GuestTarget extends ConnectionOptions {
   host: string;
@@ -41,6 +43,7 @@ export class GuestClient implements Guest {
   private idle: Connection[] = [];
   private readonly places = new Semaphore(MAX_OPEN);
   private readonly streams = new Semaphore(MAX_STREAMS);
+  private readonly dials = new Semaphore(MAX_DIALS);
 
   private still = false;
   private heard = 0;
@@ -172,7 +175,7 @@ export class GuestClient implements Guest {
       first();
     };
     try {
-      return { connection: await orAbort(this.take(), signal), release };
+      return { connection: await this.take(signal, true), release };
     } catch (error) {
       release();
       throw error;
@@ -228,15 +231,19 @@ export class GuestClient implements Guest {
   private async use<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const release = await this.place(signal);
     try {
-      return await this.useOne(work, signal);
+      return await this.useOne(work, signal, true);
     } finally {
       release();
     }
   }
 
-  private async useOne<T>(work: (connection: Connection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  private async useOne<T>(
+    work: (connection: Connection) => Promise<T>,
+    signal?: AbortSignal,
+    inTurn = false,
+  ): Promise<T> {
     signal?.throwIfAborted();
-    const connection = await orAbort(this.take(), signal);
+    const connection = await this.take(signal, inTurn);
     const stop = () => connection.close();
     signal?.addEventListener("abort", stop, { once: true });
     try {
@@ -255,10 +262,19 @@ export class GuestClient implements Guest {
     }
   }
 
-  private async take(): Promise<Connection> {
+  /** A connection that is idle, or a new one. `inTurn`: behind others that are being opened. */
+  private async take(signal: AbortSignal | undefined, inTurn: boolean): Promise<Connection> {
     for (let connection = this.idle.pop(); connection; connection = this.idle.pop())
       if (connection.open) return connection;
-    return this.dial(CONNECT_MS);
+    const opening = inTurn ? this.dials.with(() => this.dial(CONNECT_MS), signal) : this.dial(CONNECT_MS);
+    return orAbort(opening, signal).catch((error) => {
+      // Who left does not leave a connection behind.
+      opening.then(
+        (connection) => this.keep(connection),
+        () => {},
+      );
+      throw error;
+    });
   }
 
   private dial(timeoutMs: number): Promise<Connection> {
