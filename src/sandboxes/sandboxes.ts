@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { CONSOLE_KEPT, readConsole } from "../engine/console.ts";
 import { AppError } from "../lib/errors.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
@@ -182,6 +183,19 @@ export class SandboxService implements Sandboxes, Copies {
       if (gone) return true;
     }
     return false;
+  }
+
+  /**
+   * What the owner's sandboxes hold, bytes: blocks of their disks, and memory (what runs counts whole). Blocks that are shared
+   * with an image, template or fork count for each who has them.
+   */
+  bytesHeld(userId: string): { disk: number; memory: number } {
+    const held = { disk: 0, memory: 0 };
+    for (const { row, dir } of this.registry.of(userId)) {
+      held.disk += (statSync(`${dir}/${row.disk_file}`, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+      held.memory += this.deps.memoryPool.charged("sandboxes", row.engine_id);
+    }
+    return held;
   }
 
   /**

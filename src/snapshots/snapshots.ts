@@ -1,4 +1,5 @@
 /** Named snapshots, forks and rollback over the sandboxes' transitions. */
+import { statSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { type Engine, EngineError } from "../engine/engine.ts";
@@ -444,6 +445,15 @@ export class SnapshotService implements Snapshots {
       allocatedBytes: files.allocatedBytes + memory,
       exclusiveBytes: files.exclusiveBytes === null ? null : files.exclusiveBytes + memory,
     };
+  }
+
+  /** What the owner's snapshots hold, those taken by `restore` included, bytes; see SandboxService.bytesHeld. */
+  bytesHeld(userId: string): number {
+    return this.rows
+      .all()
+      .filter((row) => row.user_id === userId)
+      .flatMap((row) => namesOf(row.kind).map(this.at(row)))
+      .reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512, 0);
   }
 
   /** Moves the memory of the oldest snapshot that nobody reads out of the reserve; false when there is none. */

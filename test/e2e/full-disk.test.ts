@@ -108,17 +108,17 @@ async function allGoOn(what: string): Promise<void> {
 const fill = (file: string) => run(["dd", "if=/dev/zero", `of=${file}`, "bs=1M"]).catch(() => {});
 
 test("one guest fills the disk: it stands still before the end, says so, and goes on by itself when there is room", async () => {
-  await run(["fallocate", "-l", String(free() - levelsOf(3584 * MB).low - 900 * MB), `${dataDir}/somebodys`]);
+  await run(["fallocate", "-l", String(free() - levelsOf(3584 * MB).low - 400 * MB), `${dataDir}/somebodys`]);
   await api.create({ name: "filler", disk_size_mb: 8192 });
   await api.exec(
     "filler",
-    ["sh", "-c", "dd if=/dev/zero of=/workspace/fill bs=1M count=1500; echo $? >/dev/shm/end"],
+    ["sh", "-c", "dd if=/dev/zero of=/workspace/fill bs=1M count=900; echo $? >/dev/shm/end"],
     {
       detach: true,
       output_file: "/dev/null",
     },
   );
-  const stopped = await api.until("filler", (view: Json) => view.paused, 120_000);
+  const stopped = await api.until("filler", (view: Json) => view.paused, 300_000);
   expect(stopped.paused).toMatchObject({ reason: "disk_full", remedy: expect.stringContaining("by itself") });
   expect(Date.now() - Date.parse(stopped.paused.since)).toBeLessThan(60_000);
   expect(free()).toBeGreaterThan(64 * MB);
@@ -130,17 +130,17 @@ test("one guest fills the disk: it stands still before the end, says so, and goe
   await api.until("filler", (view: Json) => !view.paused && view.thermal === "hot", 60_000);
   await allGoOn("there is room again");
   for (let i = 0; (await api.sh("filler", "cat /dev/shm/end 2>/dev/null; :")) === ""; i++) {
-    if (i > 120) throw new Error("the filler does not end");
+    if (i > 240) throw new Error("the filler does not end");
     await Bun.sleep(1000);
   }
-  expect(await api.sh("filler", "cat /dev/shm/end; stat -c %s /workspace/fill")).toBe(`0\n${1500 * MB}`);
-}, 400_000);
+  expect(await api.sh("filler", "cat /dev/shm/end; stat -c %s /workspace/fill")).toBe(`0\n${900 * MB}`);
+}, 700_000);
 
 test("what a guest deletes is there for the others", async () => {
   const before = free();
   await api.sh("filler", "rm /workspace/fill; sync; fstrim /", { user: "root" });
-  for (let i = 0; i < 60 && free() < before + 1200 * MB; i++) await Bun.sleep(1000);
-  expect(free()).toBeGreaterThan(before + 1200 * MB);
+  for (let i = 0; i < 60 && free() < before + 700 * MB; i++) await Bun.sleep(1000);
+  expect(free()).toBeGreaterThan(before + 700 * MB);
   await api.destroy("filler");
 }, 120_000);
 
