@@ -18,13 +18,13 @@ function patient(policy: "none" | "restart", activity: () => Promise<unknown>) {
     init: "",
     init_status: "",
   };
-  const heard = { quietMs: 60_000 };
+  const heard = { quietMs: 60_000, state: "running" };
   const actor = {
     gone: false,
     row,
     thermal: "hot",
     dir: "/nonexistent",
-    vm: { state: async () => "running" },
+    vm: { state: async () => heard.state },
     guest: { activity: () => activity(), quietMs: () => heard.quietMs },
     isHot: () => true,
     restart: async () => {
@@ -65,12 +65,14 @@ test("one that is silent is called unresponsive once, and well when it answers a
   expect(p.restarts).toEqual([]);
 });
 
-test("a refusal is an answer, and so is a heartbeat on another connection", async () => {
+test("a refusal is an answer, and so is a heartbeat on another connection; what stands still has none to give", async () => {
   const busy = patient("restart", () => Promise.reject(new GuestError("not_configured", "")));
   const slow = patient("restart", silence);
+  const still = patient("restart", silence);
   slow.heard.quietMs = 4000;
+  still.heard.state = "paused";
   await Bun.sleep(100);
-  for (const p of [busy, slow]) {
+  for (const p of [busy, slow, still]) {
     p.health.clear();
     expect([...p.types(), ...p.restarts]).toEqual([]);
   }

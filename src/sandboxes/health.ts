@@ -141,8 +141,9 @@ export class Health {
       return true;
     } catch (error) {
       const state = await vm.state().catch(() => "silent");
-      // What was paused, stopped or replaced meanwhile says nothing about health.
-      if (actor.vm !== vm || actor.guest !== guest || !actor.isHot() || state === "exited") return true;
+      // What was paused, stopped or replaced meanwhile, or stands still for want of disk space, says nothing about health.
+      const same = actor.vm === vm && actor.guest === guest && actor.isHot();
+      if (!same || state === "exited" || state === "paused") return true;
       const refused = error instanceof GuestError && !isSilence(error);
       if (refused || guest.quietMs() < ms) {
         this.well();
