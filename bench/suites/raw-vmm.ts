@@ -1,6 +1,7 @@
 /** The floor: QEMU by itself, with the same kernel, memory and disk, without jail, daemon, database or network set-up. */
 import { chownSync, mkdirSync, rmSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
+import { drivesOf } from "../../src/engine/engine.ts";
 import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
 import { createGuestClient } from "../../src/guest/client.ts";
 import { createImages } from "../../src/images/images.ts";
@@ -44,6 +45,7 @@ async function measure(dataDir: string, memoryMib: number) {
   const storage = await createStorage(dataDir);
   const image = await createImages(dataDir).resolve("minimal");
   const dir = `${dataDir}/raw`;
+  const kernel = createKernels(dataDir).current();
   const spec = {
     id: "raw",
     dir,
@@ -52,9 +54,9 @@ async function measure(dataDir: string, memoryMib: number) {
     tap: GUEST.tap,
     mac: GUEST.mac,
     shape: { vcpus: 1, memoryMib },
-    drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
+    drives: drivesOf(`${dir}/disk`, kernel.modules),
     memoryPath: `${dir}/mem`,
-    kernel: createKernels(dataDir).current(),
+    kernel,
   };
   const result = { boot: [] as number[], restore: [] as number[], firstExec: [] as number[] };
   try {

@@ -21,7 +21,15 @@ export interface KernelFiles {
   version: string;
   vmlinux: string;
   initramfs: string;
+  /** Image of the kernel's modules, the last drive of every VM; absent in kernels installed before there was one. */
+  modules?: string | undefined;
 }
+
+/** The drives of a VM whose root is at `root` and may grow to `maxBytes`, with its kernel's modules. */
+export const drivesOf = (root: string, modules: string | undefined, maxBytes?: number): Drive[] => [
+  { id: "root", path: root, readOnly: false, ...(maxBytes === undefined ? {} : { maxBytes }) },
+  ...(modules ? [{ id: "modules", path: modules, readOnly: true }] : []),
+];
 
 export interface VmSpec {
   /** Engine id, 16 hex digits. Names the VMM instance. */

@@ -18,7 +18,7 @@ export interface BuildImage {
 }
 
 const SUITES: Record<Distro, string> = { debian: "trixie", ubuntu: "noble" };
-const PACKAGES = "iproute2,ca-certificates,sudo,curl,locales,fuse3,procps,uuid-runtime,openssl";
+const PACKAGES = "iproute2,ca-certificates,sudo,curl,locales,fuse3,kmod,procps,uuid-runtime,openssl";
 const SIZE_MB = 2048;
 
 /** Idempotent unless `force`. The finished image replaces an older one in one rename. */

@@ -6,6 +6,7 @@ import { hex } from "../lib/ids.ts";
 import { run } from "../lib/run.ts";
 import { buildInitramfs } from "./initramfs.ts";
 import { unifyModules } from "./modules.ts";
+import { shareModules } from "./modules-image.ts";
 import { unpackKernel } from "./unpack.ts";
 
 export interface InstallKernel {
@@ -57,6 +58,8 @@ export async function installKernel({
       await unpackKernel(`${tree}/boot/vmlinuz-${release}`, `${staging}/vmlinux`);
       progress("building initramfs");
       await buildInitramfs(staging, `${tree}/lib/modules/${release}`, lohar);
+      progress("building the image of modules");
+      await shareModules(tree, release, staging);
       const manifest = {
         version,
         package: name,

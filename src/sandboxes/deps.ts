@@ -18,6 +18,8 @@ export interface Kernels {
   current(): KernelFiles;
   /** Throws when it is no longer installed. */
   get(version: string): KernelFiles;
+  /** The image of its modules; also for a kernel that is missing. */
+  modules(version: string): string | undefined;
 }
 
 /** Counters and histograms; see events/metrics.ts. */

@@ -77,6 +77,7 @@ function daemon(rows: Partial<SandboxRow>[], adopt: Record<string, () => Promise
         if (version === "missing") throw new AppError("unavailable", "guest kernel missing is not installed");
         return { version, vmlinux: "", initramfs: "" };
       },
+      modules: () => undefined,
     },
     events: { record: (event: EventInput) => void seen.events.push(event) },
     metrics: { transition() {} },

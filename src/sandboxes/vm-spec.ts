@@ -1,4 +1,4 @@
-import type { VmSpec } from "../engine/engine.ts";
+import { drivesOf, type VmSpec } from "../engine/engine.ts";
 import type { Owner, SandboxNet } from "../network/network.ts";
 import { GUEST } from "../network/network.ts";
 import type { Actor } from "./actor.ts";
@@ -7,6 +7,7 @@ import type { SandboxRow } from "./rows.ts";
 /** What the engine needs to know, from the row. */
 export function vmSpec(actor: Actor): VmSpec {
   const { row, dir } = actor;
+  const { kernels } = actor.deps;
   return {
     id: row.engine_id,
     dir,
@@ -15,18 +16,11 @@ export function vmSpec(actor: Actor): VmSpec {
     tap: GUEST.tap,
     mac: GUEST.mac,
     shape: { vcpus: vcpusOf(row.cpus), memoryMib: row.memory_mb },
-    drives: [
-      {
-        id: "root",
-        path: `${dir}/${row.disk_file}`,
-        readOnly: false,
-        maxBytes: row.disk_size_mb * 1024 * 1024,
-      },
-    ],
+    drives: drivesOf(`${dir}/${row.disk_file}`, kernels.modules(row.kernel), row.disk_size_mb * 1024 * 1024),
     memoryPath: memoryPath(actor),
     // Only a start reads it: a VM that runs goes on, and is adopted and saved, when its kernel is missing.
     get kernel() {
-      return actor.deps.kernels.get(row.kernel);
+      return kernels.get(row.kernel);
     },
   };
 }

@@ -1,7 +1,7 @@
 /** Boots a machine that belongs to nobody and freezes it in the moment its agent answers. */
 import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import type { Engine, KernelFiles, VmSpec } from "../engine/engine.ts";
+import { drivesOf, type Engine, type KernelFiles, type VmSpec } from "../engine/engine.ts";
 import type { Guest } from "../guest/guest.ts";
 import { sha256 } from "../lib/hash.ts";
 import { newId } from "../lib/ids.ts";
@@ -69,6 +69,7 @@ export class TemplateBuilder {
       await storage.clone(shape.imagePath, `${dir}/disk`);
       await chown(`${dir}/disk`, net.uid, net.uid);
       await network.attach(TEMPLATE_OWNER, net);
+      const kernel = this.deps.kernels.current();
       const spec: VmSpec = {
         id,
         dir,
@@ -77,9 +78,9 @@ export class TemplateBuilder {
         tap: GUEST.tap,
         mac: GUEST.mac,
         shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
-        drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
+        drives: drivesOf(`${dir}/disk`, kernel.modules),
         memoryPath: `${await memoryPool.makeDir("sandboxes", id)}/mem`,
-        kernel: this.deps.kernels.current(),
+        kernel,
       };
       const vm = await engine.boot(spec);
       try {

@@ -4,7 +4,7 @@
  * crash of the daemon they are strays and are killed (recovery).
  */
 import { chown, mkdir, rm } from "node:fs/promises";
-import type { Vm, VmSpec } from "../engine/engine.ts";
+import { drivesOf, type Vm, type VmSpec } from "../engine/engine.ts";
 import { newId } from "../lib/ids.ts";
 import { GUEST } from "../network/network.ts";
 import type { TemplateDeps, TemplateShape } from "./builder.ts";
@@ -151,6 +151,7 @@ export class VmPool {
     if (!place) return null;
     const id = newId();
     const dir = `${config.dataDir}/sandboxes/${id}`;
+    const kernel = kernels.current();
     const spec: VmSpec = {
       id,
       dir,
@@ -159,9 +160,9 @@ export class VmPool {
       tap: GUEST.tap,
       mac: GUEST.mac,
       shape: { vcpus: shape.vcpus, memoryMib: shape.memoryMb },
-      drives: [{ id: "root", path: `${dir}/disk.0`, readOnly: false, maxBytes: POOL_DISK_MB * 1024 * 1024 }],
+      drives: drivesOf(`${dir}/disk.0`, kernel.modules, POOL_DISK_MB * 1024 * 1024),
       memoryPath: `${memoryPool.dir("sandboxes", id)}/mem.0`,
-      kernel: kernels.current(),
+      kernel,
     };
     let vm: Vm | null = null;
     try {

@@ -2,7 +2,7 @@
 import { chownSync, mkdirSync, rmSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
 import type { Bench } from "../../src/engine/contract.ts";
-import type { VmSpec } from "../../src/engine/engine.ts";
+import { drivesOf, type VmSpec } from "../../src/engine/engine.ts";
 import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
 import { createGuestClient } from "../../src/guest/client.ts";
 import { createImages } from "../../src/images/images.ts";
@@ -50,7 +50,7 @@ export async function createBench(): Promise<{ bench: Bench; close(): Promise<vo
       tap: GUEST.tap,
       mac: GUEST.mac,
       shape: { vcpus: 1, memoryMib: 256 },
-      drives: [{ id: "root", path: `${dir}/disk`, readOnly: false }],
+      drives: drivesOf(`${dir}/disk`, createKernels(dataDir).current().modules),
       memoryPath: `${dir}/mem`,
       kernel: createKernels(dataDir).current(),
     };

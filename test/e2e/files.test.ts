@@ -114,6 +114,7 @@ test("300 MiB go both ways without being held in memory; of unknown length, too"
   const watch = setInterval(() => {
     peak = Math.max(peak, rss());
   }, 50);
+  using _stop = { [Symbol.dispose]: () => clearInterval(watch) };
   const headers = { authorization: `Bearer ${installation.key()}` };
   const upload = await fetch(installation.url + url("/workspace/big"), { method: "PUT", headers, body });
   expect(upload.status).toBe(200);
@@ -127,7 +128,6 @@ test("300 MiB go both ways without being held in memory; of unknown length, too"
       chunk.at(-1) === block[(got + chunk.length - 1) % block.length];
     got += chunk.length;
   }
-  clearInterval(watch);
   expect([got, same]).toEqual([size, true]);
   expect(peak - before).toBeLessThan(100);
 }, 240_000);

@@ -70,10 +70,15 @@ func Boot() (*Result, error) {
 			r.Warnings = append(r.Warnings, err)
 		}
 	}
+	mark("mounts")
+	r.Warnings = append(r.Warnings, sysctls("/", "/proc/sys")...)
+	mark("sysctls")
+	r.Warnings = append(r.Warnings, modulesImage()...)
+	mark("image")
 	r.Warnings = append(r.Warnings, conveniences()...)
 	r.Warnings = append(r.Warnings, cgroups()...)
 	r.Warnings = append(r.Warnings, commands()...)
-	mark("mounts")
+	mark("rest")
 	return r, nil
 }
 

@@ -27,6 +27,12 @@ func commands() (failed []error) {
 	if err := unix.Mount("/proc/self/exe", visibleBinary, "", unix.MS_BIND, ""); err != nil {
 		return []error{os.NewSyscallError("bind "+visibleBinary, err)}
 	}
+	if err := unix.Mount("", visibleBinary, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		failed = append(failed, os.NewSyscallError("remount "+visibleBinary, err))
+	}
+	if err := os.MkdirAll("/usr/local/sbin", 0o755); err != nil {
+		return []error{err}
+	}
 	for _, name := range shutdown.Names {
 		if !installed(name) {
 			if err := os.Symlink(visibleBinary, filepath.Join("/usr/local/sbin", name)); err != nil {

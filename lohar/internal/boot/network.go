@@ -23,10 +23,11 @@ const (
 
 // network brings up loopback and eth0.
 func network() error {
-	// Off everywhere, before any interface is up: no path of IPv6 has to be guarded.
-	for _, name := range []string{"all", "default", "lo"} {
+	// IPv6 is off outside, before any interface is up, and on inside: ::1 is an address that programs expect.
+	for _, name := range []string{"all", "default"} {
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
 	}
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6", []byte("0"), 0)
 	c, err := netlink.Open()
 	if err != nil {
 		return err
