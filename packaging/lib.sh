@@ -129,9 +129,10 @@ go_is_new() {
 }
 
 build_all() {
-  lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "$(tail -n 1 "$LOG")"
-  bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG" "$(tail -n 1 "$LOG")"
+  lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "$(last_error)"
+  bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG" "$(last_error)"
 }
+last_error() { { grep -iE 'error|cannot|not found' "$LOG" || tail -n 1 "$LOG"; } | tail -n 1 | cut -c1-200; }
 
 # set_up KIND…: all that has to be here before a checkout's own programs can run, for the programs of KIND.
 set_up() {
