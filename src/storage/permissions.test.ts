@@ -37,3 +37,22 @@ test("what a running VM passes through is not open, anything more is, and is clo
   expect([...openToOthers(root)]).toEqual([]);
   expect(statSync(path("two/out")).mode & 0o777).toBe(0o711);
 });
+
+test("the way that a running VMM passes through stays open to its group: an adopted VM can be stopped", () => {
+  const root = mkdtempSync("/tmp/bhatti-permissions-");
+  try {
+    for (const [name, mode] of [
+      ["out", 0o710],
+      ["vm", 0o711],
+      ["other", 0o710],
+    ] as const) {
+      mkdirSync(`${root}/${name}`);
+      chmodSync(`${root}/${name}`, mode);
+    }
+    mendPermissions(root);
+    const mode = (name: string) => statSync(`${root}/${name}`).mode & 0o777;
+    expect([mode("out"), mode("vm"), mode("other")]).toEqual([0o710, 0o711, 0o700]);
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+});

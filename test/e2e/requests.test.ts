@@ -273,7 +273,10 @@ describe("errors name their thing and bring their remedy", () => {
     ]);
   });
 
-  test("a stop tells the commands that it ended", async () => {
+  test("a stop tells the commands that it ended, also of a machine that a new daemon took over", async () => {
+    await installation.restart();
+    api = installation.api;
+    expect((await api.get("main")).status).toBe("running");
     const running = api.call("POST", "/sandboxes/main/exec", { cmd: ["sleep", "100"] });
     await Bun.sleep(500);
     await api.stop("main");
@@ -283,5 +286,5 @@ describe("errors name their thing and bring their remedy", () => {
       "not_running",
       'sandbox "main" was stopped while this ran',
     ]);
-  });
+  }, 60_000);
 });
