@@ -27,14 +27,21 @@ export function reserveChoice(config: Config): ReserveChoice {
   return { dataDir, image, sizeMb };
 }
 
-/** Mounts it (made first, if there is none) and brings an older version's database there. The directory is locked. */
-export async function openReserve(config: Config, note: (text: string) => void): Promise<void> {
+/** Mounts it, made first if there is none. Throws in a folder that is another program's, before anything is made there. */
+export async function mountOwnReserve(config: Config, note: (text: string) => void): Promise<void> {
   const old = `${config.dataDir}/state.db`;
   if (existsSync(old) && !existsSync(reserveDir(config.dataDir))) refuse(old);
   await mountReserve(reserveChoice(config), note);
   await keepAllocated(config.dataDir);
+}
+
+/** Mounts it and brings an older version's database there. The directory is locked. */
+export async function openReserve(config: Config, note: (text: string) => void): Promise<void> {
+  await mountOwnReserve(config, note);
+  const old = `${config.dataDir}/state.db`;
   const now = databaseFile(config.dataDir);
   if (!existsSync(old) || existsSync(now)) return; // one that appears there later is another program's (v1)
+  refuse(old);
   // The log goes first: without its database it is nothing, and a database without it is an older one.
   if (existsSync(`${old}-wal`)) await run(["cp", "--no-preserve=all", `${old}-wal`, `${now}-wal`]);
   await run(["cp", "--no-preserve=all", old, `${now}.new`]);
@@ -46,7 +53,6 @@ export async function openReserve(config: Config, note: (text: string) => void):
   note("the database moved into the reserve");
 }
 
-/** Before anything is made in a folder that is another program's. */
 function refuse(file: string): void {
   const database = new Database(file);
   try {

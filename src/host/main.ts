@@ -11,6 +11,7 @@ const HELP = `usage: bhatti host COMMAND
 
   setup [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR]
         [--memory-pool SIZE]               install or repair this server
+  mount                                    mounts the data's files; the service does it at its start
   memory-pool SIZE                         makes the reserve for guest memory larger, e.g. 64G
   kernel                                   install the distribution's newest guest kernel
   image NAME [--distro D] [--force]        build the image 'minimal'
@@ -60,6 +61,14 @@ export async function hostMain(args: string[]): Promise<number> {
     case "kernel": {
       const { dataDir } = loadConfig();
       console.log(await installKernel({ dataDir, lohar: await loharPath(dataDir), progress }));
+      return 0;
+    }
+    case "mount": {
+      const config = loadConfig();
+      const { mountStorage, storageDir } = await import("./storage.ts");
+      const { mountOwnReserve } = await import("../daemon/reserve.ts");
+      await mountStorage({ dataDir: config.dataDir, storage: storageDir() });
+      await mountOwnReserve(config, progress);
       return 0;
     }
     case "memory-pool": {
