@@ -46,10 +46,12 @@ export async function adoptOrLose(
     } catch (err) {
       deps.log.warn({ sandbox: row.id, pid: row.pid, err }, "a VM that runs could not be adopted yet");
       if (isVmmSilent(err) && Date.now() - began > SICK_MS) actor.health.ill(VMM_SILENT);
+      const kind = err instanceof EngineError ? err.why : "failed";
       const message = err instanceof Error ? err.message : String(err);
       const seconds = Math.round((Date.now() - began) / 1000);
-      why = `the VM ran, but could not be taken over within ${seconds} s: ${message}`;
-      if (err instanceof EngineError && err.why === "nonsense") nonsense++;
+      // That it is gone now says nothing: what it did before is why.
+      if (kind !== "gone") why = `the VM ran, but could not be taken over within ${seconds} s: ${message}`;
+      if (kind === "nonsense") nonsense++;
       if (nonsense >= NONSENSE || Date.now() - began > limits.giveUpMs) break;
     }
     await Bun.sleep(PAUSE_MS);

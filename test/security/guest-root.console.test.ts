@@ -21,8 +21,8 @@ const sizeOf = (path: string) => (existsSync(path) ? statSync(path).size : 0);
 test("a guest that prints to its console without end fills no disk; it can be stopped, and the end is kept", async () => {
   const { engine_id } = await api.create({ name: "prints" });
   const console = consoleFile(`${installation.dataDir}/sandboxes/${engine_id}`);
-  const flood = `setsid sh -c 'while :; do head -c 4096 /dev/zero | tr "\\0" x; echo; done >/dev/ttyS0' >/dev/null 2>&1 &`;
-  await api.sh("prints", flood);
+  const flood = `setsid sh -c 'while :; do head -c 4096 /dev/zero | tr "\\0" x; echo; done >/dev/ttyS0' >/dev/null 2>&1 & sleep 0.1`;
+  await api.sh("prints", flood, { user: "root" });
   const bounded = () => {
     expect(sizeOf(console)).toBeLessThanOrEqual(128 << 10);
     expect(sizeOf(`${console}.1`)).toBeLessThanOrEqual(128 << 10);
@@ -36,7 +36,8 @@ test("a guest that prints to its console without end fills no disk; it can be st
   await api.stop("prints");
   bounded();
   await api.start("prints");
-  await api.sh("prints", "pkill -f /dev/ttyS0; sleep 0.3; echo the last words >/dev/ttyS0; sleep 0.3");
+  const lastWords = "pkill -f [d]ev/zero; sleep 0.3; echo the last words >/dev/ttyS0; sleep 0.3";
+  await api.sh("prints", lastWords, { user: "root" });
   const tail = () => ringTail(console, 1000).toString("latin1");
   expect(tail()).toContain("the last words");
   await installation.restart("SIGKILL");
