@@ -1,7 +1,7 @@
 /** The QEMU engine: microvm machines under KVM where it works, under emulation anywhere else. */
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { chmod, chown, mkdir, truncate, writeFile } from "node:fs/promises";
+import { chown, mkdir, truncate, writeFile } from "node:fs/promises";
 import { run } from "../../lib/run.ts";
 import { beginConsole } from "../console.ts";
 import {
@@ -156,8 +156,6 @@ export class QemuEngine implements Engine {
     const qmpSocket = socketPath(spec);
     // Both are root's. `vm` is a mount point in the VMM's namespace alone; into `out` the VMM may look.
     for (const name of ["vm", "out"]) await mkdir(`${spec.dir}/${name}`, { recursive: true, mode: 0o700 });
-    await chown(`${spec.dir}/out`, 0, spec.uid);
-    await chmod(`${spec.dir}/out`, 0o710);
     const cgroup = await this.cgroups.create(spec, spec.shape.vcpus);
     const cleanUp = () => this.cgroups.remove(cgroup);
     const fileLimit = await largestFile(spec);

@@ -4,6 +4,7 @@
  */
 import { createWriteStream } from "node:fs";
 import { chmod, chown, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { EngineError } from "../engine.ts";
 import { IN_JAIL, INHERITED } from "./args.ts";
 import { peerOf } from "./libc.ts";
@@ -48,6 +49,9 @@ export async function saveState(qmp: Qmp, dir: string, peer: Peer, path: string)
     },
   });
   try {
+    // Each time: the folder may have been closed since the VMM started, and then no state could be saved.
+    await chown(dirname(socketPath), 0, peer.uid);
+    await chmod(dirname(socketPath), 0o710);
     await chown(socketPath, peer.uid, peer.uid);
     await chmod(socketPath, 0o600);
     await qmp.call("migrate-set-capabilities", IGNORE_SHARED);
