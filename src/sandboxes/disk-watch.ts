@@ -39,6 +39,8 @@ export class DiskWatch {
   private timer: ReturnType<typeof setInterval> | null = null;
   private busy = false;
   private looks = 0;
+  /** Looks since a guest stands still at a disk without any room. */
+  private met = 0;
 
   constructor(private readonly options: DiskWatchOptions) {
     this.levels = levelsOf(options.totalBytes);
@@ -80,7 +82,10 @@ export class DiskWatch {
       const grower = this.largest(actors);
       if (grower) await this.hold(grower, free, levels.high);
     }
-    if (free < NOTHING && this.ballast.held()) {
+    // Not before a guest's write met the end, and a second later: by then whoever filled the disk has met it too.
+    const met = actors.some((actor) => actor.stoppedFor && actor.stoppedFor.until < levels.low);
+    this.met = met && free < NOTHING ? this.met + 1 : 0;
+    if (this.met > LOOKS && this.ballast.held()) {
       this.options.log.warn({ free }, "the disk is full: the ballast is given up");
       await this.ballast.release();
     }
