@@ -66,19 +66,27 @@ export async function refused(
   await probe([], "silence");
 }
 
-/** What comes in at `iface` while `during` runs, and shortly after: a line for each kind of packet. */
-export async function sniff(
-  netns: string,
-  iface: string,
-  during: () => Promise<unknown>,
-  ms = 900,
-): Promise<string> {
-  const child = Bun.spawn([...enter(netns), buildPacket(), "sniff", iface, String(ms)], { stdout: "pipe" });
+/** What comes in at `iface` while `during` runs, and for a second after: a line for each kind of packet. */
+export async function sniff(netns: string, iface: string, during: () => Promise<unknown>): Promise<string> {
+  const child = Bun.spawn([...enter(netns), buildPacket(), "sniff", iface, "300000"], { stdout: "pipe" });
   let heard = "";
-  for await (const chunk of child.stdout) {
-    // Its first word is that it listens.
-    if (heard === "") await during();
-    heard += new TextDecoder().decode(chunk);
+  const decoder = new TextDecoder();
+  const { promise: ready, resolve } = Promise.withResolvers<void>();
+  const reading = (async () => {
+    for await (const chunk of child.stdout) {
+      heard += decoder.decode(chunk, { stream: true });
+      // Its first word is that it listens.
+      resolve();
+    }
+    resolve();
+  })();
+  await ready;
+  try {
+    await during();
+    await Bun.sleep(1000);
+  } finally {
+    child.kill("SIGKILL");
+    await reading;
   }
   return heard;
 }

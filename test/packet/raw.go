@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"sort"
 	"syscall"
 	"time"
 )
@@ -91,15 +90,10 @@ func sniff(args []string) error {
 		if err != nil || n < 14 || from.(*syscall.SockaddrLinklayer).Pkttype == syscall.PACKET_OUTGOING {
 			continue
 		}
-		seen[describe(buffer[:n])] = true
-	}
-	kinds := []string{}
-	for kind := range seen {
-		kinds = append(kinds, kind)
-	}
-	sort.Strings(kinds)
-	for _, kind := range kinds {
-		fmt.Println(kind)
+		if kind := describe(buffer[:n]); !seen[kind] {
+			seen[kind] = true
+			fmt.Println(kind)
+		}
 	}
 	return nil
 }
