@@ -162,7 +162,7 @@ test("packets with another source go nowhere, nor does ARP for others", async ()
 test("no IPv6, also when root in the guest and in its namespace have switched it on", async () => {
   const [near, far] = [spaces.a!, spaces.b!];
   const send = () => packet(one, "a", "frame6", "eth0", GUEST.tapMac, GUEST.mac, "fd00:77::2", "fd00:78::2");
-  const try6 = () => passes(send, "ip6 58 fd00:77::2 > fd00:78::2", "ip6 58 fd00:77::2 > fd00:78::2");
+  const try6 = () => passes(send, "ip6 58 fd00:77::2 > fd00:78::2", "> fd00:78::2 from");
   expect(await try6()).toBe("silence");
   await run([
     ...enter(near),
