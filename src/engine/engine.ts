@@ -46,6 +46,8 @@ export interface VmSpec {
   tap: string;
   mac: string;
   shape: VmShape;
+  /** CPU time it may use, in CPUs: 0.5 is half of one. Default: all of its vCPUs. Enforced where the host has cgroup v2. */
+  cpus?: number;
   drives: Drive[];
   /** Guest memory: a file of exactly shape.memoryMib MiB, mapped shared. Created (sparse) by boot, required by restore. */
   memoryPath: string;
@@ -101,6 +103,8 @@ export interface Vm {
    * state and memory belong together until the vCPUs run again.
    */
   saveState(path: string): Promise<void>;
+  /** Changes how much CPU time it may use, in CPUs. Nothing where the host has no cgroup v2. */
+  limitCpus(cpus: number): Promise<void>;
   /** A write of the guest found no space, and the vCPUs stopped because of it; `resume` repeats the write. */
   readonly outOfSpace: boolean;
   /** Makes a drive larger, bytes, up to its `maxBytes`; the guest is told. */

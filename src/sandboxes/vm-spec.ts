@@ -16,6 +16,7 @@ export function vmSpec(actor: Actor): VmSpec {
     tap: GUEST.tap,
     mac: GUEST.mac,
     shape: { vcpus: vcpusOf(row.cpus), memoryMib: row.memory_mb },
+    cpus: row.cpus,
     drives: drivesOf(`${dir}/${row.disk_file}`, kernels.modules(row.kernel), row.disk_size_mb * 1024 * 1024),
     memoryPath: memoryPath(actor),
     // Only a start reads it: a VM that runs goes on, and is adopted and saved, when its kernel is missing.

@@ -2,8 +2,8 @@ package jail
 
 import "golang.org/x/sys/unix"
 
-// allowed is what a VMM may ask of the kernel: what QEMU 7.2 and 10.0 called under every suite (`--seccomp learn`, see
-// docs/jail.md), and what their C library needs in rarer moments. Nothing here opens a way out of the jail's root, user or
+// allowed is what a VMM may ask of the kernel: what QEMU and its C library are known to call, proved by runs that enforce it
+// (QEMU 7.2: the suites; 10.0: boot, pause, save, restore), and added to by `--seccomp learn` (docs/jail.md). Nothing here opens a way out of the jail's root, user or
 // namespaces; what takes arguments that would is in `ruled`. Anything else answers ENOSYS.
 var allowed = []uintptr{
 	// The data path: guest disks, the TAP device, pipes, eventfds.

@@ -28,13 +28,22 @@ export class Cgroups {
     }
     const group = `${parent}/${spec.id}`;
     await mkdir(group, { recursive: true });
-    await writeFile(`${group}/cpu.max`, `${Math.round(cpus * 100_000)} 100000`);
+    await writeFile(`${group}/cpu.max`, cpuMax(cpus));
     await writeFile(`${group}/memory.max`, String((spec.shape.memoryMib + OVERHEAD_MB) * 1024 * 1024));
     await writeFile(`${group}/pids.max`, "256");
     return group;
+  }
+
+  /** Changes the CPU time of a VM's group, where there is one. */
+  async limitCpus(id: string, cpus: number): Promise<void> {
+    if (!this.available()) return;
+    await writeFile(`${this.base}/bhatti/${id}/cpu.max`, cpuMax(cpus));
   }
 
   async remove(group: string | null): Promise<void> {
     if (group) await rmdir(group).catch(() => {});
   }
 }
+
+/** Microseconds in each tenth of a second; the kernel's least is 1000. */
+const cpuMax = (cpus: number): string => `${Math.max(1000, Math.round(cpus * 100_000))} 100000`;

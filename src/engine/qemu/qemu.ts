@@ -117,7 +117,7 @@ export class QemuEngine implements Engine {
       );
     try {
       const qmp = await Qmp.connect(socketPath(spec), { pid: process.pid, uid: spec.uid }, deadlineMs, alive);
-      return new QemuVm(spec, process, qmp, () => this.cleanUp(spec));
+      return new QemuVm(spec, process, qmp, this.cgroups, () => this.cleanUp(spec));
     } catch (error) {
       if (!alive()) return null;
       throw error;
@@ -156,7 +156,7 @@ export class QemuEngine implements Engine {
     const qmpSocket = socketPath(spec);
     // Both are root's. `vm` is a mount point in the VMM's namespace alone; into `out` the VMM may look.
     for (const name of ["vm", "out"]) await mkdir(`${spec.dir}/${name}`, { recursive: true, mode: 0o700 });
-    const cgroup = await this.cgroups.create(spec, spec.shape.vcpus);
+    const cgroup = await this.cgroups.create(spec, spec.cpus ?? spec.shape.vcpus);
     const cleanUp = () => this.cgroups.remove(cgroup);
     const fileLimit = await largestFile(spec);
     const keeper = Bun.spawn(this.command(spec, qmpSocket, fileLimit, cgroup, statePath), {
@@ -174,7 +174,7 @@ export class QemuEngine implements Engine {
       const startTime = procStat(pid)?.startTime ?? 0;
       const alive = () => isAlive(pid, startTime);
       const qmp = await Qmp.connect(qmpSocket, { pid, uid: spec.uid }, START_MS, alive);
-      return new QemuVm(spec, { pid, startTime }, qmp, cleanUp, exit);
+      return new QemuVm(spec, { pid, startTime }, qmp, this.cgroups, cleanUp, exit);
     } catch (cause) {
       // The VMM ends with its keeper.
       keeper.kill("SIGKILL");

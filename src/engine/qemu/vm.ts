@@ -12,6 +12,7 @@ import {
   vmmLogFile,
 } from "../engine.ts";
 import { ringTail } from "../ring.ts";
+import type { Cgroups } from "./cgroup.ts";
 import { killedForMemory } from "./oom.ts";
 import { isAlive, memoryOf, procStat } from "./proc.ts";
 import type { Qmp, QmpEvent } from "./qmp.ts";
@@ -43,6 +44,7 @@ export class QemuVm implements Vm {
     readonly process: VmmProcess,
     /** The engine loads the device state through it. */
     readonly qmp: Qmp,
+    private readonly cgroups: Cgroups,
     private readonly cleanUp: () => Promise<void>,
     /** Exit code of our own child; absent for an adopted process. */
     childExit?: Promise<number | null>,
@@ -81,6 +83,10 @@ export class QemuVm implements Vm {
 
   saveState(path: string): Promise<void> {
     return saveState(this.qmp, this.spec.dir, { pid: this.process.pid, uid: this.spec.uid }, path);
+  }
+
+  limitCpus(cpus: number): Promise<void> {
+    return this.cgroups.limitCpus(this.spec.id, cpus);
   }
 
   async resizeDrive(id: string, bytes: number): Promise<void> {

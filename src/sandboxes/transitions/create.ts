@@ -58,6 +58,8 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
     source.waiting?.vm ??
     (from ? await deps.engine.restore(spec, `${from.dir}/state`) : await deps.engine.boot(spec));
   actor.attach(vm, "hot");
+  // A VM that waited was not made for this sandbox's share of a CPU.
+  if (source.waiting) await vm.limitCpus(row.cpus);
   t.reached("vmm");
   t.commit("vmm-known", { pid: vm.process.pid, pid_start: vm.process.startTime });
   if (from && row.disk_size_mb > 0) {
