@@ -49,9 +49,16 @@ done
 need_root "${setup_args[@]}"
 
 if [ "$uninstall" = 1 ]; then
-  if [ ! -x /usr/local/bin/bhatti ]; then
-    say "bhatti is not installed"
-    exit 0
+  # An earlier --uninstall left the data and took the program away: then the one that was built here deletes it.
+  program=/usr/local/bin/bhatti
+  if [ ! -x "$program" ]; then
+    if [ "$purge" = 0 ] || [ ! -e /etc/bhatti ]; then
+      say "bhatti is not installed"
+      exit 0
+    fi
+    program=$PWD/dist/bhatti
+    [ -x "$program" ] || die "the program that deletes the data is not built here" \
+      "run ./install.sh once more, then ./install.sh --uninstall --purge"
   fi
   if [ "$purge" = 1 ] && [ "$yes" = 0 ] && [ -t 0 ]; then
     read -r -p "Delete all sandboxes, snapshots, users and keys? [y/N] " answer
@@ -59,10 +66,14 @@ if [ "$uninstall" = 1 ]; then
   fi
   args=()
   [ "$purge" = 1 ] && args+=(--purge)
-  /usr/local/bin/bhatti host uninstall "${args[@]}"
+  "$program" host uninstall "${args[@]}"
   rm -f /usr/local/bin/bhatti
-  [ "$purge" = 1 ] && rm -f "$LOG"
-  say "bhatti is removed"
+  if [ "$purge" = 1 ]; then
+    rm -f "$LOG"
+    say "bhatti is removed"
+  else
+    say "bhatti is removed; data, users and configuration stay (./install.sh --uninstall --purge deletes them)"
+  fi
   exit 0
 fi
 

@@ -29,6 +29,12 @@ test("usage errors: unknown words, too many, too few", async () => {
   expect(await bhatti(["creat"])).toMatchObject({ code: 2, stdout: "" });
   expect((await bhatti(["creat"])).stderr).toContain("bhatti create");
   expect((await bhatti(["snapshot", "bogus"])).code).toBe(2);
+  const sub = await bhatti(["file", "wirte", "dev", "/x", "--mode", "600"]);
+  expect([sub.code, sub.stderr]).toEqual([2, expect.stringContaining('unknown command "file wirte"')]);
+  for (const args of [["service", "strat"], ["setup", "--bogus"], ["bogus"]]) {
+    const refused = await bhatti(["host", ...args]);
+    expect([args, refused.code, refused.stdout]).toEqual([args, 2, ""]);
+  }
   expect((await bhatti(["create", "a", "b"])).code).toBe(2);
   expect((await bhatti(["inspect"])).code).toBe(2);
   expect((await bhatti(["create", "a", "--name", "b"])).code).toBe(2);

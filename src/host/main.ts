@@ -1,5 +1,6 @@
 /** `bhatti host …`: maintenance of the server itself. */
 import { parseArgs } from "node:util";
+import { usage } from "../cli/base/errors.ts";
 import { mebibytes } from "../cli/base/parse.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { loharPath } from "../daemon/lohar.ts";
@@ -19,9 +20,8 @@ const HELP = `usage: bhatti host COMMAND
   supervise                                run the daemon and keep it running (without systemd)
   uninstall [--purge]                      remove the server; --purge also its data`;
 
-/** Exit code. */
-export async function hostMain(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
+const parse = (args: string[]) =>
+  parseArgs({
     args,
     allowPositionals: true,
     options: {
@@ -36,13 +36,26 @@ export async function hostMain(args: string[]): Promise<number> {
       help: { type: "boolean", short: "h", default: false },
     },
   });
+
+function parsed(args: string[]): ReturnType<typeof parse> {
+  try {
+    return parse(args);
+  } catch (error) {
+    // Of the message the first sentence; what follows explains how to pass a file called like a flag.
+    throw usage((error as Error).message.split(". ", 1)[0]!, "see: bhatti host --help");
+  }
+}
+
+/** Exit code. */
+export async function hostMain(args: string[]): Promise<number> {
+  const { values, positionals } = parsed(args);
   const [command, argument] = positionals;
   if (values.help || !command) {
     console.log(HELP);
     return values.help ? 0 : 2;
   }
   if (!["debian", "ubuntu"].includes(values.distro))
-    throw new Error(`--distro ${values.distro}: debian or ubuntu is expected`);
+    throw usage(`--distro ${values.distro}: debian or ubuntu is expected`);
   if (process.getuid?.() !== 0)
     throw new Error(`bhatti host ${command} needs root: sudo bhatti host ${command}`);
   makePrivate();
@@ -94,7 +107,8 @@ export async function hostMain(args: string[]): Promise<number> {
       const service = await import("./service.ts");
       if (argument === "start" || argument === "restart") await service.startService(argument === "restart");
       else if (argument === "stop") await service.stopService(values.save ? "SIGUSR2" : "SIGTERM");
-      else console.log(service.serviceStatus());
+      else if (argument === undefined || argument === "status") console.log(service.serviceStatus());
+      else throw usage(`service ${argument}: start, stop, restart or status is expected`);
       return 0;
     }
     case "supervise":

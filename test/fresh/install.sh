@@ -39,6 +39,8 @@ left() {
 }
 uninstalls() {
   cp /var/log/bhatti/bhatti.log /tmp/daemon.log
+  # In two steps: the data is kept at first, and can be deleted without the program that the first step took away.
+  as_ann sudo ./install.sh --uninstall && [ -e /var/lib/bhatti.btrfs ] || return 1
   as_ann sudo ./install.sh --uninstall --purge --yes || return 1
   # A VMM that was told to end may take a moment.
   for _ in 1 2 3 4 5 6 7 8 9 10; do [ -z "$(left)" ] || sleep 1; done

@@ -24,13 +24,17 @@ export function group(name: string, summary: string, children: Command[], exampl
   const command = prepare(new Command(name).description(summary), examples);
   for (const child of children) command.addCommand(child);
   // Without it an unknown sub-command would be an excess argument of the action above.
-  command.argument("[command]").helpCommand(false);
+  // All that follows it is taken as well: it is the word that is wrong, not how many come after it.
+  command.argument("[command...]").helpCommand(false);
   command.usage("<command> [options]");
-  command.action((word: string | undefined) => {
+  command.allowUnknownOption();
+  command.action((words: string[]) => {
+    const [word] = words;
     if (word === undefined) {
       command.outputHelp();
       throw new Exit(0);
     }
+    if (word.startsWith("-")) throw usage(`unknown option '${word}'`, `see: bhatti ${name} --help`);
     const names = children.map((c) => c.name()).join(", ");
     throw usage(`unknown command "${name} ${word}"`, `there are: ${names}`);
   });
