@@ -10,10 +10,11 @@ import { loharPath } from "../daemon/lohar.ts";
 import { reserveChoice } from "../daemon/reserve.ts";
 import { buildImage, type Distro } from "../images/build.ts";
 import { installKernel } from "../kernel/install.ts";
-import { type Account, account, invoker, readAs, replaceAs } from "../lib/user-files.ts";
+import { account, invoker } from "../lib/user-files.ts";
 import { hostMemory } from "../sandboxes/memory.ts";
 import { defaultReserveMb, mountReserve } from "../storage/reserve.ts";
 import type { LocalCommand } from "../users/local-commands.ts";
+import { keyOf, saveConfig } from "./person-config.ts";
 import { startService } from "./service.ts";
 import { Steps } from "./step.ts";
 import { prepareStorage } from "./storage.ts";
@@ -105,31 +106,6 @@ async function adminUser(dataDir: string, note: (text: string) => void): Promise
   for (const person of people) await saveConfig(person, url, token!, note);
   note(`API key of 'admin' (shown once; saved in ~/.bhatti/config.yaml): ${token}`);
   return { url, token: token! };
-}
-
-export const configOf = (person: Account): string => `${person.home}/.bhatti/config.yaml`;
-
-/** The key in the person's configuration, or "". */
-export async function keyOf(person: Account): Promise<string> {
-  try {
-    const settings = Bun.YAML.parse(await readAs(person, configOf(person))) as { auth_token?: unknown };
-    return String(settings.auth_token ?? "");
-  } catch {
-    return "";
-  }
-}
-
-/** A home that cannot be written is no reason to stop: the key was shown. */
-export async function saveConfig(
-  person: Account,
-  url: string,
-  token: string,
-  note: (text: string) => void,
-): Promise<void> {
-  const text = Bun.YAML.stringify({ api_url: url, auth_token: token }, null, 2);
-  await replaceAs(person, configOf(person), `${text.trimEnd()}\n`).catch((error: Error) =>
-    note(`not saved for ${person.name}: ${error.message}`),
-  );
 }
 
 /** The proof: a real microVM says what it is. */

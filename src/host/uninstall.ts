@@ -4,9 +4,10 @@ import { rm } from "node:fs/promises";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
 import { createLog } from "../lib/log.ts";
 import { run } from "../lib/run.ts";
-import { invoker, removeAs } from "../lib/user-files.ts";
+import { account, invoker } from "../lib/user-files.ts";
 import { HostNetwork } from "../network/create.ts";
 import { unmountReserve } from "../storage/reserve.ts";
+import { forgetConfig } from "./person-config.ts";
 import { removeService, stopService } from "./service.ts";
 import { Steps } from "./step.ts";
 import { isMounted, removeStorage, storageDir } from "./storage.ts";
@@ -29,10 +30,10 @@ export async function uninstall(purge: boolean): Promise<void> {
   if (purge) {
     await steps.run("data, configuration, keys", async () => {
       await removeStorage({ dataDir: config.dataDir, storage: storageDir() });
-      for (const path of ["/etc/bhatti", "/var/log/bhatti", "/root/.bhatti"])
-        await rm(path, { recursive: true, force: true });
-      const person = invoker();
-      if (person) await removeAs(person, `${person.home}/.bhatti`).catch(() => {});
+      for (const path of ["/etc/bhatti", "/var/log/bhatti"]) await rm(path, { recursive: true, force: true });
+      const url = `http://localhost:${config.listen.slice(config.listen.lastIndexOf(":") + 1)}`;
+      for (const person of [account("root"), invoker()])
+        if (person) await forgetConfig(person, url).catch(() => {});
     });
   } else if (isMounted(config.dataDir)) {
     await unmountReserve(config.dataDir);
