@@ -134,7 +134,8 @@ export async function removeStorage({
   await rm(`${storage}/bhatti-memory.img`, { force: true });
   if (isMounted(dataDir)) await run(["umount", dataDir]).catch(() => run(["umount", "-l", dataDir]));
   await rm(loopFile(storage), { force: true });
-  await rm(dataDir, { recursive: true, force: true });
+  // Whatever somebody mounted below it is not ours to empty.
+  await run(["rm", "-rf", "--one-file-system", dataDir]);
   if (existsSync("/etc/fstab")) {
     const lines = readFileSync("/etc/fstab", "utf8").split("\n");
     const kept = lines.filter((line) => !line.startsWith(`${loopFile(storage)} `));

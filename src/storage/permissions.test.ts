@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { run } from "../lib/run.ts";
 import { mendPermissions, openToOthers } from "./permissions.ts";
 
 let root: string;
@@ -56,3 +57,24 @@ test("the way that a running VMM passes through stays open to its group: an adop
     rmSync(root, { recursive: true, force: true });
   }
 });
+
+test.if(process.getuid?.() === 0)(
+  "what others mounted there, and an image that is being built, keep their modes",
+  async () => {
+    const root = mkdtempSync("/tmp/bhatti-permissions-");
+    const mounted = [`${root}/images/shm`, `${root}/reserved`];
+    try {
+      for (const dir of [`${root}/images`, ...mounted]) mkdirSync(dir, { mode: 0o700 });
+      for (const dir of mounted) await run(["mount", "-t", "tmpfs", "-o", "mode=1777", "shared", dir]);
+      mkdirSync(`${root}/images/.0123abcd.tmp`, { mode: 0o700 });
+      mkdirSync(`${root}/images/.0123abcd.tmp/usr`, { mode: 0o755 });
+      expect([...openToOthers(root)]).toEqual([`${root}/reserved`]);
+      // The twin: such a folder that is not closed itself hides nothing.
+      chmodSync(`${root}/images/.0123abcd.tmp`, 0o755);
+      expect([...openToOthers(`${root}/images`)]).toHaveLength(2);
+    } finally {
+      for (const dir of mounted) await run(["umount", dir]).catch(() => {});
+      rmSync(root, { recursive: true, force: true });
+    }
+  },
+);
