@@ -171,8 +171,11 @@ async function firewall() {
 
 async function daemon(dataDir: string) {
   const { url } = JSON.parse(readFileSync(daemonFile(dataDir), "utf8")) as { url: string };
-  const answer = await fetch(`${url}/health`, { signal: AbortSignal.timeout(3000) }).catch(() => null);
-  return answer?.ok ? ok(`answers at ${url}`) : fail("does not answer", "sudo bhatti host service start");
+  const answers = await new Http({ url }).request("GET", "/health", { timeoutMs: 3000 }).then(
+    () => true,
+    () => false,
+  );
+  return answers ? ok(`answers at ${url}`) : fail("does not answer", "sudo bhatti host service start");
 }
 
 async function key() {

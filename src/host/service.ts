@@ -3,6 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync
 import { rm } from "node:fs/promises";
 import unit from "../../packaging/bhatti.service" with { type: "text" };
 import { releaseSignals } from "../cli/base/signals.ts";
+import { Http } from "../client/http.ts";
 import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { run } from "../lib/run.ts";
@@ -95,7 +96,9 @@ async function answering(): Promise<void> {
   while (Date.now() < end) {
     try {
       const { url } = JSON.parse(readFileSync(daemonFile(dataDir), "utf8")) as { url: string };
-      if ((await fetch(`${url}/health`, { signal: AbortSignal.timeout(1000) })).ok) return;
+      // Through the client: a proxy of the environment has nothing to say about this host.
+      await new Http({ url }).request("GET", "/health", { timeoutMs: 1000 });
+      return;
     } catch {}
     await Bun.sleep(50);
   }
