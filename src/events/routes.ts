@@ -56,19 +56,28 @@ const wire = (event: BhattiEvent) => ({
   meta: event.meta,
 });
 
+/** Taken only as fast as the client reads: one that lags behind is ended by the log (Events.follow), nothing is held for it. */
 function follow(events: Events, filter: EventFilter, signal: AbortSignal): Response {
   const encoder = new TextEncoder();
   const gone = new AbortController();
   const end = AbortSignal.any([signal, gone.signal]);
+  let room: (() => void) | null = null;
   const body = new ReadableStream<Uint8Array>({
-    async start(controller) {
+    start(controller) {
+      const full = () => (controller.desiredSize ?? 0) <= 0;
       // An empty line now and then tells both sides that the other is there.
-      const ping = setInterval(() => controller.enqueue(encoder.encode("\n")), PING_MS);
+      const ping = setInterval(() => full() || controller.enqueue(encoder.encode("\n")), PING_MS);
       controller.enqueue(encoder.encode("\n"));
+      end.addEventListener("abort", () => room?.());
       void (async () => {
         try {
-          for await (const event of events.follow(filter, end))
+          for await (const event of events.follow(filter, end)) {
+            if (full() && !end.aborted)
+              await new Promise<void>((resolve) => {
+                room = resolve;
+              });
             controller.enqueue(encoder.encode(encode(wire(event))));
+          }
         } catch {
         } finally {
           clearInterval(ping);
@@ -77,6 +86,10 @@ function follow(events: Events, filter: EventFilter, signal: AbortSignal): Respo
           } catch {}
         }
       })();
+    },
+    pull() {
+      room?.();
+      room = null;
     },
     cancel: () => gone.abort(),
   });
