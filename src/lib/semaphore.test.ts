@@ -24,3 +24,28 @@ test("places are given in order, given back once, and one who leaves the queue t
   expect(places.tryAcquire()).toBeNull();
   expect(places.acquire(AbortSignal.abort(new Error("late")))).rejects.toThrow("late");
 });
+
+test("one owner has its share, the others find a place; theirs are given in order", async () => {
+  const places = new Semaphore(3, 2);
+  const greedy = [await places.acquire(undefined, "a"), await places.acquire(undefined, "a")];
+  const order: string[] = [];
+  const waits = (owner: string) =>
+    places.acquire(undefined, owner).then((release) => {
+      order.push(owner);
+      return release;
+    });
+  const third = waits("a");
+  const other = waits("b");
+  await Bun.sleep(5);
+  expect(order).toEqual(["b"]);
+  (await other)();
+  await Bun.sleep(5);
+  expect(order).toEqual(["b"]);
+  greedy[0]!();
+  (await third)();
+  greedy[1]!();
+  expect(order).toEqual(["b", "a"]);
+  const all = await Promise.all([places.acquire(), places.acquire(), places.acquire()]);
+  expect(places.tryAcquire()).toBeNull();
+  for (const release of all) release();
+});

@@ -97,6 +97,11 @@ export class Actor {
     return result;
   }
 
+  /** Runs `work` with a place among the machines that come up. */
+  comingUp<T>(work: () => Promise<T>): Promise<T> {
+    return this.deps.wakes.with(work, undefined, this.row.created_by);
+  }
+
   isHot(): boolean {
     return this.thermal === "hot" && this.leaving === 0 && this.vm !== null && !this.needsConfigure;
   }

@@ -126,7 +126,7 @@ export class Creation {
         timings = await deps.templates.with(shape, async (clone) => {
           if (!clone) deps.rows.update(row, { created_from: "boot" });
           if (!waiting) template = clone;
-          return deps.wakes.with(() => create(actor, { clone, image: image.path, files, waiting }));
+          return actor.comingUp(() => create(actor, { clone, image: image.path, files, waiting }));
         });
       }).finally(() => {
         if (waiting) deps.pool.handedOver(waiting);
@@ -164,7 +164,7 @@ export class Creation {
     const made = await this.claim(user, want.name, async () => {
       const row = admit(this.deps, user, want);
       return this.bringUp(row, async (actor) => {
-        timings = await this.deps.wakes.with(() => create(actor, { clone, image: disk, files: [] }));
+        timings = await actor.comingUp(() => create(actor, { clone, image: disk, files: [] }));
       });
     });
     if (made.existing) throw nameInUse(want.name ?? "");

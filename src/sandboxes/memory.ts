@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { AppError } from "../lib/errors.ts";
 import { newId } from "../lib/ids.ts";
-import type { Semaphore } from "../lib/semaphore.ts";
+import { Semaphore } from "../lib/semaphore.ts";
 
 /** What a VMM needs beside the guest's memory, MiB. */
 const OVERHEAD_MB = 48;
@@ -57,6 +57,13 @@ export class MemoryBudget {
     if (this.held.delete(id)) this.onRelease();
   }
 }
+
+/**
+ * Places for machines that come up. A guest decides how long it takes (its agent may never answer: two minutes), so that a
+ * quarter of them is out of the reach of each owner alone.
+ */
+export const wakePlaces = (limit: number): Semaphore =>
+  new Semaphore(limit, Math.max(1, Math.floor(limit * 0.75)));
 
 /** A place among the machines that come up and the memory for one that belongs to nobody yet; the answer gives both back. */
 export async function roomFor(wakes: Semaphore, memory: MemoryBudget, memoryMb: number): Promise<() => void> {

@@ -8,7 +8,7 @@ import { createLog } from "../lib/log.ts";
 import { MemoryPool } from "../storage/memory-pool.ts";
 import { Store } from "../store/store.ts";
 import type { SandboxDeps } from "./deps.ts";
-import { MemoryBudget } from "./memory.ts";
+import { MemoryBudget, wakePlaces } from "./memory.ts";
 import { sandboxMigrations } from "./migrations.ts";
 import { type RecoveryLimits, recover } from "./recovery.ts";
 import { type SandboxRow, SandboxRows } from "./rows.ts";
@@ -259,5 +259,34 @@ describe("recovery", () => {
     expect(seen.scans).toBe(1);
     expect(seen.killed).toEqual([[FIRST_UID + 8]]);
     expect(row("s7").pid).toBe(0);
+  });
+});
+
+describe("eviction", () => {
+  test("who makes room does not wait for a sandbox that waits for the place it holds", async () => {
+    const { service } = daemon([running("busy"), running("idle")], {
+      busy: async () => wellVm({ state: async () => "paused" }),
+      idle: async () => wellVm({ state: async () => "paused" }),
+    });
+    const wakes = wakePlaces(1);
+    const cooled: string[] = [];
+    Object.assign(service.deps, { wakes, pool: { shrink: async () => false } });
+    await recover(service, LIMITS);
+    const [busy, idle] = ["busy", "idle"].map((id) => service.registry.byIdOrGone(id));
+    for (const actor of [busy!, idle!]) {
+      expect(actor.thermal).toBe("warm");
+      actor.cool = async () => {
+        await actor.run(async () => cooled.push(actor.row.id));
+        return true;
+      };
+    }
+    busy!.lastActivity = 0;
+    const leave = await wakes.acquire();
+    const restarted = busy!.replace(() => busy!.comingUp(async () => {}));
+    // What holds the place makes room: of the two it takes the one that nothing is going on with.
+    expect(await Promise.race([service.evictOne(), Bun.sleep(2000).then(() => "stuck")])).toBe(true);
+    expect(cooled).toEqual(["idle"]);
+    leave();
+    await restarted;
   });
 });

@@ -176,6 +176,8 @@ export class SandboxService implements Sandboxes, Copies {
       .filter((a) => a.thermal === "warm" && a.isFree() && a.row.keep_hot === 0 && !a.gone)
       .sort((a, b) => a.lastActivity - b.lastActivity);
     for (const actor of warm) {
+      // Behind a transition of its own it may wait for the very place that our caller holds.
+      if (!actor.isQuiet()) continue;
       const gone = await actor.cool("cold", "memory_pressure").catch((err) => {
         this.deps.log.warn({ sandbox: actor.row.id, err }, "eviction failed");
         return false;

@@ -44,7 +44,7 @@ export async function restart(actor: Actor, { force, reason }: RestartOptions): 
   actor.lastActivity = Date.now();
   const meta = { name: row.name, reason, clean };
   deps.events.record({ type: "sandbox.restarted", userId: row.created_by, sandboxId: row.id, meta });
-  await deps.wakes.with(() => bootFromDisk(actor));
+  await actor.comingUp(() => bootFromDisk(actor));
 }
 
 /**
@@ -55,7 +55,7 @@ async function shutDown(actor: Actor): Promise<boolean> {
   const { row, deps } = actor;
   if (!actor.vm) {
     if (row.consumed === 1 || row.last_error || row.unresponsive_since) return false;
-    await deps.wakes.with(() => restore(actor));
+    await actor.comingUp(() => restore(actor));
   }
   const vm = actor.vm;
   if (!vm || !actor.guest) return false;

@@ -29,7 +29,7 @@ export async function wake(actor: Actor): Promise<void> {
       );
     }
     boot = row.consumed === 1;
-    await deps.wakes.with(() => (boot ? bootFromDisk(actor) : restore(actor)));
+    await actor.comingUp(() => (boot ? bootFromDisk(actor) : restore(actor)));
   }
   const ms = performance.now() - began;
   if (from === "hot") return;
