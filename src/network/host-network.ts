@@ -145,10 +145,10 @@ export class HostNetwork implements Network {
     this.pool.fill();
   }
 
-  async release(owner: Owner, net: SandboxNet): Promise<void> {
+  async release(owner: Owner, net: SandboxNet, last?: () => Promise<void>): Promise<void> {
     await this.turn.with(net.slot, async () => {
       const held = this.holder(net);
-      if (!held) return;
+      if (!held) return last?.();
       this.dns.removeName(owner.subnetIndex, net.address);
       const untouched = !held.attached && this.pool.isBuilt(net.slot);
       if (!untouched) {
@@ -156,6 +156,7 @@ export class HostNetwork implements Network {
         await this.takeDown(owner, net);
         held.attached = false;
       }
+      await last?.();
       this.held.delete(net.slot);
       this.slots.freeAddress(owner, net);
       if (untouched) this.pool.giveBack(net.slot);

@@ -107,6 +107,32 @@ describe.skipIf(!isRoot)("life of networks", () => {
   afterAll(() => lab.dispose(), TIMEOUT);
 
   test(
+    "slot and address are held until the last word of who gives them back, and on when that fails",
+    async () => {
+      const network = lab.network({ poolSize: 0 });
+      await network.start([]);
+      const old = network.plan(lab.alice);
+      const tryOnce = async (last: () => Promise<void>) => {
+        let meanwhile: SandboxNet | undefined;
+        const released = network.release(lab.alice, old, async () => {
+          meanwhile = network.plan(lab.alice);
+          await last();
+        });
+        await released.catch(() => {});
+        await network.release(lab.alice, meanwhile!);
+        return [meanwhile!.slot === old.slot, meanwhile!.address === old.address];
+      };
+      expect(await tryOnce(() => Promise.reject(new Error("files do not go")))).toEqual([false, false]);
+      expect(await tryOnce(async () => {})).toEqual([false, false]);
+      const next = network.plan(lab.alice);
+      expect([next.slot, next.address]).toEqual([old.slot, old.address]);
+      await network.release(lab.alice, next);
+      await network.purge();
+    },
+    TIMEOUT,
+  );
+
+  test(
     "twenty at once, of two owners, all different, and gone again at once",
     async () => {
       const network = lab.network({ poolSize: 4 });

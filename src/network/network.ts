@@ -44,8 +44,11 @@ export interface Network {
   giveUp(slot: number): Promise<void>;
   /** First and last uid that this network may give to a VMM. */
   uids(): { from: number; to: number };
-  /** Gives back a planned or attached network: namespace removed or recycled clean, address free, name gone from DNS. */
-  release(owner: Owner, net: SandboxNet): Promise<void>;
+  /**
+   * Gives back a planned or attached network: namespace removed or recycled clean, address free, name gone from DNS. `last` runs
+   * before slot and address can be somebody else's; when it throws they stay held.
+   */
+  release(owner: Owner, net: SandboxNet, last?: () => Promise<void>): Promise<void>;
   /** Makes the namespace of a plan ready for a VMM: from the pool when there is one. Idempotent (also for wakes). */
   attach(owner: Owner, net: SandboxNet): Promise<void>;
   /** Names for the owner's DNS view. */

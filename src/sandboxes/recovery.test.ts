@@ -5,8 +5,10 @@ import { EngineError, type Vm, type VmExit } from "../engine/engine.ts";
 import type { EventInput } from "../events/events.ts";
 import { AppError } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
+import type { Owner, SandboxNet } from "../network/network.ts";
 import { MemoryPool } from "../storage/memory-pool.ts";
 import { Store } from "../store/store.ts";
+import type { User } from "../users/user.ts";
 import type { SandboxDeps } from "./deps.ts";
 import { MemoryBudget, wakePlaces } from "./memory.ts";
 import { sandboxMigrations } from "./migrations.ts";
@@ -70,7 +72,7 @@ function daemon(rows: Partial<SandboxRow>[], adopt: Record<string, () => Promise
     engine,
     network: {
       uids: () => ({ from: FIRST_UID, to: FIRST_UID + 5000 }),
-      release: async () => {},
+      release: async (_owner: Owner, _net: SandboxNet, last?: () => Promise<void>) => last?.(),
     },
     kernels: {
       get(version: string) {
@@ -226,8 +228,9 @@ describe("recovery", () => {
   test("a destroy that fails is tried again and holds up nobody", async () => {
     const { service, table } = daemon([{ id: "half", status: "destroying" }, { id: "cold" }]);
     let attempts = 0;
-    service.deps.network.release = async () => {
+    service.deps.network.release = async (_owner, _net, last) => {
       if (++attempts < 3) throw new Error("the namespace is busy");
+      await last?.();
     };
     expect(await recover(service, { ...LIMITS, startMs: 60 })).toMatchObject({ cold: 1 });
     while (table.all().length > 1) await Bun.sleep(20);
@@ -259,6 +262,32 @@ describe("recovery", () => {
     expect(seen.scans).toBe(1);
     expect(seen.killed).toEqual([[FIRST_UID + 8]]);
     expect(row("s7").pid).toBe(0);
+  });
+});
+
+describe("destroy", () => {
+  test("slot, uid and address are nobody else's before the row that names them is gone", async () => {
+    const { service, table } = daemon([{ id: "old" }]);
+    await recover(service, LIMITS);
+    const remove = service.deps.memoryPool.remove.bind(service.deps.memoryPool);
+    service.deps.memoryPool.remove = async (kind, id) => {
+      await Bun.sleep(50); // gigabytes of memory
+      await remove(kind, id);
+    };
+    let next: unknown = "nobody";
+    service.deps.network.release = async (_owner, _net, last) => {
+      await last?.();
+      // What a create of somebody else does, that the network gives the slot to.
+      try {
+        table.insert(fullRow(1, { id: "new", created_by: "other" }));
+        next = "made";
+      } catch (error) {
+        next = error;
+      }
+    };
+    await service.destroy({ id: "u" } as User, "old");
+    expect(next).toBe("made");
+    expect(table.all().map((row) => row.id)).toEqual(["new"]);
   });
 });
 

@@ -14,13 +14,18 @@ export async function destroy(actor: Actor): Promise<void> {
   else if ((await deps.engine.killUids([row.uid])).size > 0)
     throw new Error(`processes of uid ${row.uid} do not end`);
   t.reached("killed");
-  await Promise.all([
-    deps.network.release(ownerOf(row), netOf(row)),
+  const files = Promise.all([
     rm(actor.dir, { recursive: true, force: true }),
     deps.memoryPool.remove("sandboxes", row.engine_id),
   ]);
-  t.reached("removed");
-  deps.rows.store.transaction(() => deps.rows.delete(row.id));
+  files.catch(() => {});
+  // The row names slot, uid and address: it is gone before another sandbox can get them. A new row would not go in beside
+  // it, and a daemon that finds it half destroyed ends every process of that uid.
+  await deps.network.release(ownerOf(row), netOf(row), async () => {
+    await files;
+    t.reached("removed");
+    deps.rows.store.transaction(() => deps.rows.delete(row.id));
+  });
   t.log();
   t.reached("end");
 }
