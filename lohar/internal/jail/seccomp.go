@@ -24,6 +24,14 @@ type rule struct {
 	mask, value uint32
 }
 
+// exception allows a call unless the lower half of an argument, masked, has one of the values.
+type exception struct {
+	call     uintptr
+	argument int
+	mask     uint32
+	values   []uint32
+}
+
 // seccompMode returns what installs the filter of that name.
 func seccompMode(mode string) (func() error, error) {
 	switch mode {
@@ -65,6 +73,17 @@ func assemble(other, refused uint32) []unix.SockFilter {
 		}
 		body = append(body, answer(refused))
 		p = append(append(p, skipUnless(uint32(call), uint8(len(body)))), body...)
+	}
+	for _, e := range excepted {
+		body := []unix.SockFilter{
+			load(offArguments + 8*uint32(e.argument)),
+			{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: e.mask},
+		}
+		for _, value := range e.values {
+			body = append(body, skipUnless(value, 1), answer(refused))
+		}
+		body = append(body, answer(unix.SECCOMP_RET_ALLOW))
+		p = append(append(p, skipUnless(uint32(e.call), uint8(len(body)))), body...)
 	}
 	return append(p, answer(other))
 }
