@@ -1,6 +1,6 @@
 /** Builds the `minimal` image with mmdebstrap, from the distribution's signed archive. */
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync } from "node:fs";
 import { mkdir, rename, stat, truncate, writeFile } from "node:fs/promises";
 import hook from "../../tiers/minimal.sh" with { type: "text" };
 import { hex } from "../lib/ids.ts";
@@ -20,6 +20,7 @@ export interface BuildImage {
 const SUITES: Record<Distro, string> = { debian: "trixie", ubuntu: "noble" };
 const PACKAGES = "iproute2,ca-certificates,sudo,curl,locales,fuse3,kmod,procps,uuid-runtime,openssl";
 const SIZE_MB = 2048;
+const UNSYNCED = "/etc/dpkg/dpkg.cfg.d/image-build";
 
 /** Idempotent unless `force`. The finished image replaces an older one in one rename. */
 export async function buildImage({ dataDir, name, distro, progress, force }: BuildImage): Promise<void> {
@@ -32,12 +33,16 @@ export async function buildImage({ dataDir, name, distro, progress, force }: Bui
       `${keyring} is missing: install the package ubuntu-keyring (or ubuntu-archive-keyring), or use --distro debian`,
     );
   }
+  await removeLeftovers(dir);
   const work = `${dir}/.${hex(4)}.tmp`;
   try {
     await mkdir(work, { recursive: true, mode: 0o700 });
     await writeFile(`${work}/hook.sh`, hook, { mode: 0o700 });
     progress(`installing packages of ${distro} ${SUITES[distro]}`);
+    // What mmdebstrap mounts in the root goes with it, however it ends.
     await run([
+      "unshare",
+      "--mount",
       "mmdebstrap",
       "--variant=minbase",
       `--include=${PACKAGES}`,
@@ -45,6 +50,9 @@ export async function buildImage({ dataDir, name, distro, progress, force }: Bui
       "--dpkgopt=path-exclude=/usr/share/man/*",
       "--dpkgopt=path-exclude=/usr/share/doc/*",
       ...(distro === "ubuntu" ? ["--components=main,universe"] : []),
+      // A root that is thrown away when anything fails needs no sync of every file: minutes, where the data is a loopback file.
+      `--setup-hook=mkdir -p "$1"/etc/dpkg/dpkg.cfg.d && echo force-unsafe-io >"$1"${UNSYNCED}`,
+      `--customize-hook=rm "$1"${UNSYNCED}`,
       `--customize-hook=${work}/hook.sh "$1"`,
       SUITES[distro],
       `${work}/root`,
@@ -82,6 +90,16 @@ export async function buildImage({ dataDir, name, distro, progress, force }: Bui
     await rename(`${work}/manifest`, `${dir}/${name}.json`);
   } finally {
     await run(["rm", "-rf", "--one-file-system", work]).catch(() => {});
+  }
+}
+
+/** A build that was killed leaves its root; one that still runs was begun within the hour. */
+async function removeLeftovers(dir: string): Promise<void> {
+  for (const name of readdirSync(dir)) {
+    if (!/^\.[0-9a-f]{8}\.tmp$/.test(name)) continue;
+    const { mtimeMs } = await stat(`${dir}/${name}`);
+    if (Date.now() - mtimeMs > 3_600_000)
+      await run(["rm", "-rf", "--one-file-system", `${dir}/${name}`]).catch(() => {});
   }
 }
 
