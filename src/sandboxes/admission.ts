@@ -9,7 +9,7 @@ import type { SandboxRow } from "./rows.ts";
 import { newMachineId } from "./transitions/create.ts";
 
 /**
- * Throws limit_reached (429) or bad_request (caps). Releases the network plan when the row cannot be written.
+ * Throws limit_reached (429), bad_request (caps) or unauthorized (the user is gone). Releases the network plan when the row cannot be written.
  * `also` runs in the transaction that writes the row.
  */
 export function admit(
@@ -74,6 +74,12 @@ export function admit(
   };
   try {
     deps.rows.store.transaction(() => {
+      // A request may be older than its user's end: the key was asked before a body that came slowly. By now the subnet may
+      // be another's, whose guests this one would stand among.
+      if (!deps.rows.hasOwner(user.id, user.subnetIndex))
+        throw new AppError("unauthorized", "your user was deleted", {
+          remedy: "ask the server's operator for a new one: bhatti user create",
+        });
       const count = deps.rows.count(user.id);
       if (count >= user.maxSandboxes) {
         throw new AppError("limit_reached", `sandbox limit reached (${count}/${user.maxSandboxes})`, {

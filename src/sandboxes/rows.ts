@@ -89,6 +89,15 @@ export class SandboxRows {
       .get(owner)!.n;
   }
 
+  /** Whether that user is still there, with that subnet. */
+  hasOwner(id: string, subnetIndex: number): boolean {
+    return (
+      this.store.db
+        .query<{ id: string }, [string, number]>("SELECT id FROM users WHERE id = ? AND subnet_index = ?")
+        .get(id, subnetIndex) !== null
+    );
+  }
+
   insert(row: SandboxRow): void {
     const columns = Object.keys(row);
     this.store.db
