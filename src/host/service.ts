@@ -32,6 +32,7 @@ export async function startService(restart = false): Promise<void> {
   } else {
     if (restart) await stopService("SIGTERM");
     if (!supervisor()) {
+      await stopOrphan("SIGTERM");
       mkdirSync(LOG_DIR, { recursive: true, mode: 0o700 });
       const log = openSync(LOG, "a", 0o600);
       const child = Bun.spawn([BINARY, "host", "supervise"], {
@@ -57,9 +58,30 @@ export async function stopService(signal: "SIGTERM" | "SIGUSR2"): Promise<void> 
     return;
   }
   const pid = supervisor();
+  if (pid) {
+    process.kill(pid, signal);
+    for (let i = 0; i < 1500 && supervisor(); i++) await Bun.sleep(100);
+  }
+  await stopOrphan(signal);
+}
+
+/** A daemon whose supervisor was killed: nobody else ends it, and a second one cannot have the data. */
+async function stopOrphan(signal: "SIGTERM" | "SIGUSR2"): Promise<void> {
+  const pid = orphan();
   if (!pid) return;
   process.kill(pid, signal);
-  for (let i = 0; i < 1500 && supervisor(); i++) await Bun.sleep(100);
+  for (let i = 0; i < 1500 && orphan(); i++) await Bun.sleep(100);
+}
+
+/** Pid of the daemon that runs, or 0; asked where no supervisor is. */
+function orphan(): number {
+  try {
+    const { pid } = JSON.parse(readFileSync(daemonFile(loadConfig().dataDir), "utf8")) as { pid: number };
+    const [program, word] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    return program?.endsWith("/bhatti") && word === "serve" ? pid : 0;
+  } catch {
+    return 0;
+  }
 }
 
 export async function removeService(): Promise<void> {
@@ -75,6 +97,8 @@ export async function removeService(): Promise<void> {
 export function serviceStatus(): string {
   const pid = supervisor();
   if (pid) return `running (supervisor ${pid})`;
+  if (!systemd() && orphan())
+    return `running (daemon ${orphan()}, without a supervisor: bhatti host service restart)`;
   if (systemd() && existsSync(UNIT))
     return Bun.spawnSync(["systemctl", "is-active", "bhatti"]).stdout.toString().trim();
   return "stopped";
