@@ -14,14 +14,20 @@ let shares: Shares;
 let failures: string[];
 let gate: PromiseWithResolvers<void>;
 let server: Listener | null = null;
+let statuses: number[];
 
 async function begin(rateFactor = 0): Promise<void> {
   await server?.stop(0);
   shares = new Shares(limits, rateFactor);
   failures = [];
+  statuses = [];
   gate = Promise.withResolvers<void>();
   const routes = new Hono<HttpEnv<{ id: string }>>();
   routes.get("/quick", (c) => reply(c, {}));
+  routes.put("/upload", async (c) => {
+    for await (const _ of c.req.raw.body!);
+    return reply(c, {});
+  });
   routes.get("/slow", async (c) => {
     await gate.promise;
     return reply(c, {});
@@ -53,7 +59,7 @@ async function begin(rateFactor = 0): Promise<void> {
     translate: () => null,
     shares,
     kindOf: (path) => (path.startsWith("/proxied/") ? "traffic" : "api"),
-    onRequest: () => {},
+    onRequest: (_method, status) => statuses.push(status),
     onAuthFailure: (address) => failures.push(address),
   });
   server = listen<{ id: string }, () => void>(app, "127.0.0.1:0", {
@@ -89,6 +95,17 @@ test("what one owner does at once is bounded; the refusal says when to come agai
   gate.resolve();
   for (const one of running) expect((await one).status).toBe(200);
   expect((await get("/quick")).status).toBe(200);
+});
+
+test("a client that leaves in the middle of an upload is no fault of the server", async () => {
+  const { hostname, port } = new URL(server!.url);
+  const head =
+    "PUT /upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-a\r\nContent-Length: 10\r\n\r\nfive.";
+  const raw = connect(Number(port), hostname, () => raw.write(head));
+  await Bun.sleep(200);
+  raw.destroy();
+  expect(await until(() => statuses.length > 0)).toBe(true);
+  expect(statuses).toEqual([499]);
 });
 
 test("a stream holds its place until its end, or until its reader leaves", async () => {

@@ -66,7 +66,12 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
       "request",
     );
   });
-  app.onError((error, c) => respond(deps.translate(error) ?? error, c.get("requestId"), deps.log));
+  app.onError((error, c) => {
+    // Ctrl-C during an upload is no fault of the server, and nobody reads the answer.
+    if (error.name === "AbortError" && c.req.raw.signal.aborted)
+      return answer({ error: "the client left before its request was complete", code: "client_gone" }, 499);
+    return respond(deps.translate(error) ?? error, c.get("requestId"), deps.log);
+  });
   app.all("/health", () => answer({ status: "ok", uptime: goDuration(Date.now() - began) }));
   app.get("/openapi.json", () => new Response(document, { headers: { "content-type": "application/json" } }));
 
