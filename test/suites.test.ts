@@ -153,6 +153,8 @@ test("what a run left is found and removed; what another left is not touched", a
   // A process that nobody has waited for has no command line any more.
   const lives = () => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`).length > 0;
   const there = () => [existsSync("/run/netns/tzq7"), lives()];
+  // Between fork and exec it has none either.
+  for (let i = 0; i < 100 && !lives(); i++) await Bun.sleep(20);
   expect(there()).toEqual([true, true]);
 
   expect(script(["test/e2e/leftovers.ts", `${record}-of-another`]).exitCode).toBe(0);
