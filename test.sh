@@ -80,7 +80,7 @@ if wants check; then
   run_check shell 300 shellcheck -x -S warning install.sh test.sh bench.sh .ci/run test/suites.sh test/fresh/*.sh packaging/*.sh lohar/build.sh tiers/*.sh
 fi
 wants go && run_go
-wants unit && run_bun unit 420 src test/suites.test.ts
+wants unit && run_bun unit 900 src test/suites.test.ts
 
 # Suites with VMs, the longest files first. Those of the lab boot a machine of their own: one at a time, after the others.
 vm_jobs() { # SECONDS FOLDER…
