@@ -108,3 +108,35 @@ test("the guest gets neither the key nor a second request", async () => {
   expect(Number.parseInt(body, 16)).toBe("0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n".length);
   expect(body).toEndWith("\r\n0\r\n\r\n");
 });
+
+test("each byte a chunk: the pieces are put together, others run meanwhile, what is there is not held back", async () => {
+  const head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+  const flood = Buffer.from(`${head}${"1\r\nx\r\n".repeat(5000)}2\r\nyz`);
+  let more: ReadableStreamDefaultController<Uint8Array>;
+  const stream = new ReadableStream<Uint8Array>({
+    start(controller) {
+      more = controller;
+      controller.enqueue(flood);
+    },
+  });
+  let turns = 0;
+  let counting = true;
+  const count = () => {
+    turns++;
+    if (counting) setImmediate(count);
+  };
+  setImmediate(count);
+  const reader = (await parseResponse(stream, false)).body!.getReader();
+  let text = "";
+  let pieces = 0;
+  while (text.length < 5002) {
+    text += Buffer.from((await reader.read()).value!).toString();
+    pieces++;
+  }
+  counting = false;
+  expect(text).toBe(`${"x".repeat(5000)}yz`);
+  expect(pieces).toBeLessThan(30);
+  expect(turns).toBeGreaterThan(5);
+  more!.enqueue(Buffer.from("\r\n0\r\n\r\n"));
+  expect((await reader.read()).done).toBe(true);
+});

@@ -17,6 +17,9 @@ const PRIVATE = new Set(["authorization", "host", "content-length", "expect"]);
 const MAX_HEAD = 64 * 1024;
 /** Interim answers (1xx) before the one that counts. */
 const MAX_INTERIM = 16;
+/** A piece of a body that is put together from chunks: bytes, and chunks in it. */
+const PIECE = 64 << 10;
+const MAX_PARTS = 512;
 
 /** Request head and body as bytes; a body of unknown length goes chunked. */
 export function serializeRequest(
@@ -162,18 +165,50 @@ class Source {
   }
 
   private chunkLeft = 0;
+  /** The data of a chunk was taken, its line end not yet. */
+  private closing = false;
+  private last = false;
 
+  /**
+   * What has arrived of the body, as one piece; null at its end. A service that sends each byte as a chunk must not cost a turn
+   * of every stream up to the client for each: they are put together, and others run in between.
+   */
   private async chunk(): Promise<Uint8Array | null> {
+    const parts: Uint8Array[] = [];
+    for (let size = 0; !this.last && parts.length < MAX_PARTS && size < PIECE; ) {
+      const part = await this.part(parts.length > 0);
+      if (!part) break;
+      parts.push(part);
+      size += part.length;
+    }
+    if (parts.length >= MAX_PARTS) await new Promise((resolve) => setImmediate(resolve));
+    return parts.length === 0 ? null : new Uint8Array(Buffer.concat(parts));
+  }
+
+  /** The next bytes; null at the body's end, or when none are here (`onlyHere`). */
+  private async part(onlyHere: boolean): Promise<Uint8Array | null> {
+    const waits = () => onlyHere && this.buffer.indexOf("\r\n") < 0;
+    if (this.closing) {
+      if (waits()) return null;
+      if ((await this.line()) !== "") throw bad();
+      this.closing = false;
+    }
     if (this.chunkLeft === 0) {
+      if (waits()) return null;
       const size = Number.parseInt((await this.line()).match(/^([0-9a-f]{1,10})\s*(?:;|$)/i)?.[1] ?? "", 16);
       if (!(size >= 0 && size <= 2 ** 40)) throw bad();
-      if (size === 0) return null;
+      if (size === 0) {
+        this.last = true;
+        return null;
+      }
       this.chunkLeft = size;
     }
-    const bytes = await this.plain(this.chunkLeft);
-    if (!bytes) throw bad();
+    if (onlyHere && this.buffer.length === 0) return null;
+    if (this.buffer.length === 0 && !(await this.more())) throw bad();
+    const bytes = this.buffer.subarray(0, this.chunkLeft);
+    this.buffer = this.buffer.subarray(bytes.length);
     this.chunkLeft -= bytes.length;
-    if (this.chunkLeft === 0 && (await this.line()) !== "") throw bad();
+    this.closing = this.chunkLeft === 0;
     return bytes;
   }
 
