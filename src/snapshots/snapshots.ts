@@ -49,6 +49,8 @@ export class SnapshotService implements Snapshots {
   private readonly inUse = new Map<string, number>();
 
   private readonly transfers = new Set<string>();
+  /** Memory on its way out of the reserve, by snapshot: readers wait, or they would look for it where it was. */
+  private readonly moving = new Map<string, Promise<unknown>>();
 
   constructor(private readonly deps: SnapshotDeps) {}
 
@@ -212,6 +214,7 @@ export class SnapshotService implements Snapshots {
       release();
     };
     try {
+      await this.moving.get(row.id)?.catch(() => {});
       // Of another VMM or CPU it is worth as much elsewhere, or as a disk.
       await verify(row, this.at(row), row.fingerprint, deps.lohar);
       return await exportSnapshot({
@@ -417,6 +420,7 @@ export class SnapshotService implements Snapshots {
   private async using<T>(row: SnapshotRow, work: () => Promise<T>): Promise<T> {
     this.hold(row, 1);
     try {
+      await this.moving.get(row.id)?.catch(() => {});
       return await work();
     } finally {
       this.hold(row, -1);
@@ -468,8 +472,13 @@ export class SnapshotService implements Snapshots {
       const room = storage.tryReserve(memoryPool.allocated("snapshots", row.id));
       if (!room) return false;
       try {
-        if (await this.using(row, () => memoryPool.moveOut("snapshots", row.id, "mem"))) return true;
+        this.hold(row, 1);
+        const move = memoryPool.moveOut("snapshots", row.id, "mem");
+        this.moving.set(row.id, move);
+        if (await move) return true;
       } finally {
+        this.moving.delete(row.id);
+        this.hold(row, -1);
         room.release();
       }
     }
