@@ -1,11 +1,12 @@
 /** `bhatti host uninstall [--purge]`: takes away what setup brought. Without --purge data, users and configuration stay. */
 import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rm, rmdir } from "node:fs/promises";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
 import { createLog } from "../lib/log.ts";
 import { run } from "../lib/run.ts";
 import { account, invoker } from "../lib/user-files.ts";
 import { HostNetwork } from "../network/create.ts";
+import { HELPER_DIR } from "../network/helper-lock.ts";
 import { unmountReserve } from "../storage/reserve.ts";
 import { forgetConfig } from "./person-config.ts";
 import { removeService, stopService } from "./service.ts";
@@ -29,6 +30,7 @@ export async function uninstall(purge: boolean): Promise<void> {
   );
   if (purge) {
     await steps.run("data, configuration, keys", async () => {
+      await rmdir(HELPER_DIR).catch(() => {});
       await removeStorage({ dataDir: config.dataDir, storage: storageDir() });
       for (const path of ["/etc/bhatti", "/var/log/bhatti"]) await rm(path, { recursive: true, force: true });
       const url = `http://localhost:${config.listen.slice(config.listen.lastIndexOf(":") + 1)}`;

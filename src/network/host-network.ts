@@ -194,6 +194,7 @@ export class HostNetwork implements Network {
     await removeNamespace(this.names, ...found.slots);
     await this.bridges.remove(...found.bridges);
     await this.tables.remove();
+    this.helpers.forget();
   }
 
   /** Resolves when what an earlier daemon left is gone, and the pool is full (or cannot be filled). */

@@ -34,7 +34,7 @@ left() {
     for dir in /proc/[0-9]*; do
       ! readlink "$dir/exe" | grep -qE 'bhatti|lohar|qemu-system' || { echo "$dir" && tr '\0' ' ' <"$dir/cmdline" | cut -c1-300; }
     done
-    ls -d /etc/bhatti /var/lib/bhatti /var/lib/bhatti.btrfs /usr/local/bin/bhatti /root/.bhatti /home/ann/.bhatti /var/log/bhatti
+    ls -d /etc/bhatti /var/lib/bhatti /var/lib/bhatti.btrfs /usr/local/bin/bhatti /root/.bhatti /home/ann/.bhatti /var/log/bhatti /run/bhatti
   } 2>/dev/null
 }
 uninstalls() {
