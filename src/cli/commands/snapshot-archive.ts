@@ -78,7 +78,7 @@ export const importCommand = () =>
         progress.end();
         if (printJson(s)) return;
         if (s.notice) notice(clean(s.notice));
-        say(`imported "${clean(s.name)}" (${s.size_mb}MB, ${s.kind === "disk" ? "boots" : "resumes"})`);
+        say(`imported "${clean(s.name)}" (${s.size_mb} MiB, ${s.kind === "disk" ? "boots" : "resumes"})`);
       } finally {
         progress.end();
       }

@@ -36,7 +36,7 @@ const create = () =>
       const client = connect(flags);
       const s = await withSpinner("taking the snapshot", () => client.snapshots.create(sandbox, name));
       if (printJson(s)) return;
-      say(`checkpoint "${clean(s.name)}" created (${s.size_mb}MB)`);
+      say(`snapshot "${clean(s.name)}" created (${s.size_mb} MiB)`);
       if (s.pause_ms !== undefined) say(`  paused: ${Math.round(s.pause_ms)} ms`);
     });
 
@@ -54,7 +54,7 @@ const list = () =>
         s.name,
         s.source_name || s.source_sandbox || "-",
         s.kind ?? "-",
-        `${s.size_mb}MB`,
+        `${s.size_mb} MiB`,
         s.allocated_bytes === undefined ? "-" : bytes(s.exclusive_bytes ?? s.allocated_bytes),
         age(s.created_at),
         s.id,
@@ -78,7 +78,7 @@ const inspect = () =>
         ["Image", s.image || undefined],
         ["CPUs", s.cpus ? String(s.cpus) : undefined],
         ["Memory", s.memory_mb ? `${s.memory_mb} MB` : undefined],
-        ["Size", `${s.size_mb} MB`],
+        ["Size", `${s.size_mb} MiB`],
         ["On disk", s.allocated_bytes === undefined ? undefined : bytes(s.allocated_bytes)],
         ["Its own", s.exclusive_bytes == null ? undefined : bytes(s.exclusive_bytes)],
         ["Pause", s.pause_ms === undefined ? undefined : `${Math.round(s.pause_ms)} ms`],
@@ -116,8 +116,7 @@ const resume = () =>
 const restore = () =>
   define(
     "restore <sandbox> <snapshot>",
-    `Put a sandbox back to a snapshot, its identity kept. Its present state is saved as a snapshot first: the newest two of a
-sandbox are kept, count like others, and give way to newer ones when your limit is reached.`,
+    "Put a sandbox back to a snapshot, its identity kept. Its present state is saved as a snapshot first: the newest two of a sandbox are kept, count like others, and give way to newer ones when your limit is reached.",
     ["bhatti snapshot restore dev before-upgrade", "bhatti snapshot restore dev before-upgrade --no-safety"],
   )
     .option("--no-safety", "throw the present state away")
