@@ -96,7 +96,7 @@ test("neither redirects nor proxies get the key", async () => {
   configure(home, `api_url: ${daemon.url}\nauth_token: bht_secret\n`);
   await bhatti(["doctor", "--json"], { home, env: { HTTP_PROXY: thief.url, http_proxy: thief.url } });
   expect(daemon.last().headers.get("authorization")).toBe("Bearer bht_secret");
-  expect(thief.seen).toHaveLength(0);
+  expect(thief.seen.map((seen) => `${seen.method} ${seen.path}`)).toEqual([]);
   // The twin: this is what Bun does by itself.
   const fetchIt = 'await fetch("http://bhatti.invalid/", { headers: { authorization: "Bearer x" } })';
   await Bun.spawn([process.execPath, "-e", fetchIt], { env: { HTTP_PROXY: thief.url }, stderr: "ignore" })
