@@ -478,6 +478,10 @@ test("restart, console and the policy for a sandbox that does not answer", async
     path: "/sandboxes/dev/restart",
     body: '{"force":true}',
   });
+  // Several at once lose the memory of them all: not without a word.
+  expect((await run("restart", "dev", "other")).code).not.toBe(0);
+  expect(daemon.last().path).toBe("/sandboxes/dev/restart");
+  expect((await run("restart", "dev", "other", "--yes")).code).toBe(0);
   expect((await run("console", "dev", "--previous")).stdout).toBe("a\tb\n\\x1b[2Jred\n");
   expect(daemon.last().query.get("previous")).toBe("true");
   expect(JSON.parse((await run("console", "dev", "--json")).stdout).console).toContain("\x1b[2J");

@@ -52,7 +52,7 @@ export async function restart(actor: Actor, { force, reason }: RestartOptions): 
  * what its programs wrote may be in its memory only.
  */
 async function shutDown(actor: Actor): Promise<boolean> {
-  const { row, deps } = actor;
+  const { row } = actor;
   if (!actor.vm) {
     if (row.consumed === 1 || row.last_error || row.unresponsive_since) return false;
     await actor.comingUp(() => restore(actor));
