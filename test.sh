@@ -94,7 +94,7 @@ vm_jobs() { # SECONDS FOLDER…
   done
 }
 jobs=${BHATTI_TEST_JOBS:-$(($(nproc) > 1 ? 2 : 1))}
-mapfile -t beside < <(vm_jobs 900 e2e security)
+mapfile -t beside < <(vm_jobs 1800 e2e security)
 mapfile -t alone < <(vm_jobs 3000 lab)
 if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]})) -gt 0 ] || wants breaks; then
   # Also after an interruption. Kernel and image are kept for the next run when somebody works on the suites.
