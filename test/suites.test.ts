@@ -168,3 +168,16 @@ test("what a run left is found and removed; what another left is not touched", a
   expect(there()).toEqual([false, false]);
   expect(script(["test/e2e/leftovers.ts", record]).exitCode).toBe(0);
 }, 30_000);
+
+test("a suite that failed is run once more where that is asked for, and named when that run is green", async () => {
+  const bun = `[ -e "${dir}/second" ] || { : >"${dir}/second"; exit 1; }
+    for a; do case $a in --reporter-outfile=*) echo '<testsuites tests="1" failures="0" skipped="0">' >"\${a#*=}" ;; esac; done`;
+  const twice = `run_bun s 20 file; again s run_bun s 20 file; echo "shaky: \${shaky[*]}"`;
+  const asked = await suites(`BHATTI_TEST_AGAIN=1; ${twice}`, { bun });
+  expect(asked.results).toEqual(["s 1 0 0"]);
+  expect(asked.output).toContain("shaky: s");
+  rmSync(`${dir}/second`);
+  const plain = await suites(twice, { bun });
+  expect(plain.output).toContain("shaky: \n");
+  expect(plain.results[0]).toStartWith("s 0 1 0");
+}, 30_000);
