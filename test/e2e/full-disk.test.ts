@@ -150,7 +150,10 @@ test("the host fills the data disk to the last byte: all go on, what frees space
   await fill(`${dataDir}/hosts`);
   await allGoOn("the host fills the data disk");
   await fill(`${dataDir}/hosts2`);
-  expect((await api.call("POST", "/sandboxes", { name: "more" })).body.code).toBe("disk_full");
+  const more = await api.call("POST", "/sandboxes", { name: "more" });
+  expect([more.status, more.body.code]).toEqual([507, "disk_full"]);
+  expect(more.body.remedy).toContain("destroy");
+  expect((await api.call("GET", "/sandboxes/more")).status).toBe(404);
   expect((await api.call("POST", "/sandboxes/sleeper/checkpoint", { name: "s" })).body.code).toBe(
     "disk_full",
   );
