@@ -124,7 +124,9 @@ test("one guest fills the disk: it stands still before the end, says so, and goe
   expect(free()).toBeGreaterThan(64 * MB);
   const refused = await api.call("POST", "/sandboxes/filler/exec", { cmd: ["true"] });
   expect([refused.status, refused.body.code]).toEqual([507, "disk_full"]);
-  expect((await api.call("POST", "/sandboxes", { name: "more", memory_mb: 256 })).body.code).toBe("disk_full");
+  expect((await api.call("POST", "/sandboxes", { name: "more", memory_mb: 256 })).body.code).toBe(
+    "disk_full",
+  );
   await allGoOn("a guest fills the disk");
   rmSync(`${dataDir}/somebodys`);
   await api.until("filler", (view: Json) => !view.paused && view.thermal === "hot", 60_000);
