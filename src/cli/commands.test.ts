@@ -496,3 +496,38 @@ test("restart, console and the policy for a sandbox that does not answer", async
   expect(shown).toMatch(/Init: +exit 4, output in .var.log.bhatti-init.log/);
   expect(shown).toMatch(/If unresponsive: +restart/);
 }, 60_000);
+
+test("snapshot verify: a table and status 0 or 1; --json; an error at its end", async () => {
+  const file = (name: string, damage: string | null) => ({ name, size: 4096, sha256: "ab", damage });
+  await using daemon = new FakeDaemon(({ path }) => {
+    const name = path.split("/")[2]!;
+    const files = [file("disk", null), file("mem", name === "hurt" ? "was changed" : null)];
+    const last =
+      name === "full"
+        ? { error: "no room", code: "disk_full", remedy: "make some" }
+        : name === "cut"
+          ? { read: 2, of: 2 }
+          : { result: { id: "1", name, ok: name !== "hurt", compared: name !== "new", files } };
+    return new Response(`{"read":1,"of":2}\n${JSON.stringify(last)}\n`);
+  });
+  const verify = (...args: string[]) => bhatti(["snapshot", "verify", ...args], { url: daemon.url });
+  const whole = await verify("good");
+  expect(whole).toMatchObject({ code: 0, stderr: "" });
+  expect(whole.stdout).toContain('snapshot "good" is whole');
+  expect([daemon.last().method, daemon.last().path, daemon.last().query.get("progress")]).toEqual([
+    "POST",
+    "/snapshots/good/verify",
+    "true",
+  ]);
+  const hurt = await verify("hurt");
+  expect([hurt.code, hurt.stdout]).toEqual([
+    1,
+    expect.stringMatching(/mem +4.* +was changed\n.*is damaged/s),
+  ]);
+  const asJson = await verify("hurt", "--json");
+  expect([asJson.code, JSON.parse(asJson.stdout).files[1].damage]).toEqual([1, "was changed"]);
+  expect((await verify("new")).stderr).toContain("taken now");
+  const full = await verify("full");
+  expect([full.code, full.stderr]).toEqual([1, "error: no room\nhint:  make some\n"]);
+  expect(await verify("cut")).toMatchObject({ code: 1, stdout: "" });
+}, 30_000);

@@ -1,4 +1,5 @@
 import { ApiError, readError, TransportError } from "./error.ts";
+import { ndjson } from "./ndjson.ts";
 import { Patience } from "./patience.ts";
 
 export interface HttpOptions {
@@ -72,6 +73,31 @@ export class Http {
         },
       );
     }
+  }
+
+  /** `request` to a route that answers with lines of progress; its result, or the error it ended with. */
+  async progress<T>(
+    method: string,
+    path: string,
+    told: (read: number, of: number) => void,
+    options: RequestOptions = {},
+  ): Promise<T> {
+    const response = await this.request(method, path, {
+      ...options,
+      query: { ...options.query, progress: true },
+    });
+    try {
+      for await (const line of response.body ? ndjson(response.body) : []) {
+        if ("error" in line) throw await readError(Response.json(line, { status: 500 }));
+        if ("result" in line) return line.result as T;
+        told(Number(line.read), Number(line.of));
+      }
+    } catch (cause) {
+      this.options.signal?.throwIfAborted();
+      if (cause instanceof ApiError) throw cause;
+      throw new TransportError(`the connection to ${this.base} was lost`, "lost", { cause });
+    }
+    throw new TransportError(`${this.base} ended its answer early`, "lost");
   }
 
   private async once(method: string, path: string, options: RequestOptions): Promise<Response> {

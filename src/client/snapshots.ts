@@ -1,8 +1,8 @@
 import type { SandboxView } from "../sandboxes/service.ts";
-import { MAX_FORKS, type SnapshotView } from "../snapshots/service.ts";
+import { MAX_FORKS, type SnapshotView, type Verification } from "../snapshots/service.ts";
 import { type Http, path, type RequestOptions } from "./http.ts";
 
-export { MAX_FORKS, type SnapshotView };
+export { MAX_FORKS, type SnapshotView, type Verification };
 
 /** Copying a big disk without reflinks takes minutes. ms. */
 const COPY_MS = 1_800_000;
@@ -55,6 +55,11 @@ export class SnapshotsClient {
       json: safety ? { snapshot } : { snapshot, safety },
       timeoutMs: COPY_MS,
     });
+  }
+
+  /** Has every byte read and compared; `progress`: bytes. Damage is in the answer, not an error. */
+  verify(name: string, progress: (read: number, of: number) => void): Promise<Verification> {
+    return this.http.progress("POST", path`/snapshots/${name}/verify`, progress);
   }
 
   /** The archive as a stream: tar, compressed. */

@@ -2,15 +2,18 @@
 import { afterAll, beforeEach, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { Hono } from "hono";
+import { AppError } from "../lib/errors.ts";
 import { createLog } from "../lib/log.ts";
 import type { HttpEnv } from "./env.ts";
 import { reply } from "./json.ts";
 import { type Listener, listen } from "./listen.ts";
+import { withProgress } from "./progress.ts";
 import { createApp } from "./server.ts";
 import { Shares } from "./shares.ts";
 
 const limits = { atOnce: { api: 3, traffic: 2 }, bytes: 1000, rate: { burst: 20, perSecond: 10 } };
 let shares: Shares;
+let left = false;
 let failures: string[];
 let gate: PromiseWithResolvers<void>;
 let server: Listener | null = null;
@@ -45,6 +48,20 @@ async function begin(rateFactor = 0): Promise<void> {
     );
   routes.get("/stream", stream);
   routes.get("/proxied/*", stream);
+  routes.post("/work/:how", (c) =>
+    withProgress(c, async (told, signal) => {
+      if (c.req.param("how") === "refused") throw new AppError("conflict", "not now");
+      if (c.req.param("how") === "quick") return "done";
+      told(1, 2);
+      signal.addEventListener("abort", () => gate.resolve());
+      await gate.promise;
+      if (signal.aborted) left = true;
+      if (c.req.param("how") === "failing")
+        throw new AppError("disk_full", "no room", { remedy: "make some" });
+      if (c.req.param("how") === "broken") throw new Error("secret");
+      return "done";
+    }),
+  );
   routes.get("/socket", (c) => {
     const keep = c.get("place").keep();
     if (!c.env.server.upgrade(c.req.raw, { data: keep as never })) throw new Error("no handshake");
@@ -220,4 +237,34 @@ test("bytes in memory are counted per owner and given back with the request", ()
 test("owners with nothing in the daemon are forgotten", () => {
   for (let i = 0; i < 5000; i++) shares.enter(`u${i}`, "api").release();
   expect(shares.size()).toBeLessThanOrEqual(1001);
+});
+
+test("long work: what is refused at once has its status; then lines of progress, the result or the error last", async () => {
+  const post = (how: string) =>
+    get(`/work/${how}`, "key-a", { method: "POST", headers: { authorization: "Bearer key-a" } });
+  const refused = await post("refused");
+  expect([refused.status, await refused.json()]).toMatchObject([409, { error: "not now" }]);
+  const lines = async (response: Response) => {
+    expect([response.status, response.headers.get("content-type")]).toEqual([200, "application/x-ndjson"]);
+    return (await response.text())
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+  };
+  expect((await lines(await post("quick"))).at(-1)).toEqual({ result: "done" });
+  for (const [how, last] of [
+    ["slow", { result: "done" }],
+    ["failing", { error: "no room", code: "disk_full", remedy: "make some" }],
+    ["broken", { error: "internal error", code: "internal" }],
+  ] as const) {
+    gate = Promise.withResolvers();
+    const answer = await post(how);
+    gate.resolve();
+    const told = await lines(answer);
+    expect(told[0]).toEqual({ read: 1, of: 2 });
+    expect(told.at(-1)).toMatchObject(last);
+  }
+  gate = Promise.withResolvers();
+  await (await post("slow")).body!.cancel();
+  expect(await until(() => left)).toBe(true);
 });

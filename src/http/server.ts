@@ -43,6 +43,7 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
   app.use(async (c, next) => {
     const requestId = `req_${hex(8)}`;
     c.set("requestId", requestId);
+    c.set("tell", (error) => respond(deps.translate(error) ?? error, requestId, deps.log));
     const at = performance.now();
     await next();
     c.header("x-bhatti-version", deps.version);
@@ -70,7 +71,7 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
     // Ctrl-C during an upload is no fault of the server, and nobody reads the answer.
     if (error.name === "AbortError" && c.req.raw.signal.aborted)
       return answer({ error: "the client left before its request was complete", code: "client_gone" }, 499);
-    return respond(deps.translate(error) ?? error, c.get("requestId"), deps.log);
+    return c.get("tell")(error);
   });
   app.all("/health", () => answer({ status: "ok", uptime: goDuration(Date.now() - began) }));
   app.get("/openapi.json", () => new Response(document, { headers: { "content-type": "application/json" } }));

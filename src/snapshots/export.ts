@@ -3,7 +3,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
-import { digests, namesOf, type PathOf } from "./files.ts";
+import { namesOf, type PathOf } from "./files.ts";
 import { FORMAT, type Manifest, signManifest } from "./manifest.ts";
 import type { SnapshotRow } from "./rows.ts";
 
@@ -13,16 +13,17 @@ export interface ExportOptions {
   at: PathOf;
   /** A directory of this export alone is made here, and removed. */
   scratch: string;
-  lohar: string;
+  /** Facts of the files as they are now; see content.ts. */
+  files: Partial<Manifest["files"]>;
   key: Buffer;
   signal: AbortSignal;
   /** Runs once, when the stream ends, fails or is cancelled. */
   done(): void;
 }
 
-/** Streams the archive. Hashing and packing are children, which end with `signal`. */
+/** Streams the archive. Packing is a child, which ends with `signal`. */
 export async function exportSnapshot(options: ExportOptions): Promise<ReadableStream<Uint8Array>> {
-  const { row, at, lohar, key, signal } = options;
+  const { row, at, files, key, signal } = options;
   const own = `${options.scratch}/.export-${hex(8)}`;
   const finish = async () => {
     await rm(own, { recursive: true, force: true });
@@ -30,7 +31,6 @@ export async function exportSnapshot(options: ExportOptions): Promise<ReadableSt
   };
   try {
     const names = namesOf(row.kind);
-    const files = await digests(lohar, at, names, signal);
     await mkdir(own, { mode: 0o700 });
     const manifest: Manifest = {
       format: FORMAT,

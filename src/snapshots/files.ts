@@ -1,6 +1,7 @@
 /** The files of a snapshot, and how damage to them is noticed before anybody boots from them. */
 import { chmod, lstat } from "node:fs/promises";
-import { run } from "../lib/run.ts";
+import { lines } from "../lib/lines.ts";
+import { CommandError } from "../lib/run.ts";
 
 export interface FileFacts {
   size: number;
@@ -39,18 +40,41 @@ export async function seal(
   return facts;
 }
 
+export interface DigestOptions {
+  signal?: AbortSignal;
+  /** Behind everybody else who wants CPU or disk, and without a trace in the page cache. */
+  background?: boolean;
+  /** Told now and then, bytes of all files; `of` is an estimate that can grow. */
+  progress?(read: number, of: number): void;
+}
+
 /**
  * Size, stored bytes and hash of files, by name: in a child, so that the daemon goes on and `signal` ends it. Holes cost
- * nothing; the hash is that of lohar/internal/archive/digest.go.
+ * nothing; the hash is that of lohar/internal/archive/digest.go. @throws Error when one cannot be read.
  */
 export async function digests(
   lohar: string,
   at: PathOf,
   names: FileName[],
-  signal?: AbortSignal,
+  { signal, background, progress }: DigestOptions = {},
 ): Promise<Record<string, { size: number; data: number; sha256: string }>> {
-  const paths = names.map(at);
-  return JSON.parse(await run([lohar, "archive", "digest", ...paths], { signal }));
+  signal?.throwIfAborted();
+  const command = [lohar, "archive", "digest", ...(background ? ["-background"] : []), ...names.map(at)];
+  const child = Bun.spawn(command, {
+    ...{ stdin: "ignore", stdout: "pipe", stderr: "pipe", killSignal: "SIGKILL" },
+    ...(signal ? { signal } : {}),
+  });
+  const errors = new Response(child.stderr).text();
+  let facts: Record<string, { size: number; data: number; sha256: string }> | undefined;
+  for await (const line of lines(child.stdout)) {
+    const told = JSON.parse(line);
+    if (typeof told.of === "number") progress?.(told.read, told.of);
+    else facts = told;
+  }
+  const code = await child.exited;
+  signal?.throwIfAborted();
+  if (code !== 0 || !facts) throw new CommandError(command, code, await errors);
+  return facts;
 }
 
 /**

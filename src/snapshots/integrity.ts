@@ -24,7 +24,8 @@ export async function verify(
   }
 }
 
-const damaged = (name: string, what: string): AppError =>
+/** The error of a snapshot that is not what it was. */
+export const damaged = (name: string, what: string): AppError =>
   new AppError("restore_failed", `snapshot "${name}" is damaged: ${what}`, {
     remedy: `bhatti snapshot delete ${name}; its files were changed on the server's disk`,
   });

@@ -2,7 +2,14 @@
 import { z } from "zod";
 import type { Operation } from "../http/openapi.ts";
 import { sandbox } from "../sandboxes/operations.ts";
-import { checkpointSchema, forkSchema, importQuery, restoreSchema, resumeSchema } from "./schemas.ts";
+import {
+  checkpointSchema,
+  forkSchema,
+  importQuery,
+  restoreSchema,
+  resumeSchema,
+  verifyQuery,
+} from "./schemas.ts";
 
 const snapshot = z.object({
   id: z.string(),
@@ -12,6 +19,21 @@ const snapshot = z.object({
   size_mb: z.int(),
   created_at: z.string(),
   kind: z.enum(["memory", "disk"]),
+});
+
+const verification = z.object({
+  id: z.string(),
+  name: z.string(),
+  ok: z.boolean(),
+  compared: z.boolean(),
+  files: z.array(
+    z.object({
+      name: z.string(),
+      size: z.int(),
+      sha256: z.string().nullable(),
+      damage: z.string().nullable(),
+    }),
+  ),
 });
 
 export const snapshotOperations: Operation[] = [
@@ -46,6 +68,14 @@ export const snapshotOperations: Operation[] = [
     body: resumeSchema,
     result: sandbox,
     status: 201,
+  },
+  {
+    method: "post",
+    path: "/snapshots/{name}/verify",
+    summary:
+      "Read every byte and compare it with the hashes of its making; with progress JSON lines {read, of} (bytes), at last {result} or {error, code}",
+    query: verifyQuery,
+    result: verification,
   },
   { method: "get", path: "/snapshots/{name}/export", summary: "One compressed file" },
   {

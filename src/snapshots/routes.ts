@@ -2,10 +2,18 @@
 import { Hono } from "hono";
 import { decode, query } from "../http/decode.ts";
 import { reply } from "../http/json.ts";
+import { withProgress } from "../http/progress.ts";
 import { only } from "../http/server.ts";
 import { badRequest } from "../lib/errors.ts";
 import type { AppEnv } from "../users/app-env.ts";
-import { checkpointSchema, forkSchema, importQuery, restoreSchema, resumeSchema } from "./schemas.ts";
+import {
+  checkpointSchema,
+  forkSchema,
+  importQuery,
+  restoreSchema,
+  resumeSchema,
+  verifyQuery,
+} from "./schemas.ts";
 import type { Snapshots } from "./service.ts";
 
 export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<AppEnv> {
@@ -51,6 +59,14 @@ export function snapshotRoutes({ snapshots }: { snapshots: Snapshots }): Hono<Ap
     return reply(c, await snapshots.resume(c.get("user"), c.req.param("name"), { name }), 201);
   });
   app.all("/snapshots/:name/resume", only("POST"));
+  app.post("/snapshots/:name/verify", async (c) => {
+    const { progress } = query(c, verifyQuery);
+    c.env?.server?.timeout(c.req.raw, 0);
+    const verify = (told?: (read: number, of: number) => void, signal = c.req.raw.signal) =>
+      snapshots.verify(c.get("user"), c.req.param("name"), { signal, progress: told });
+    return progress ? await withProgress(c, verify) : reply(c, await verify());
+  });
+  app.all("/snapshots/:name/verify", only("POST"));
   app.get("/snapshots/:name/export", async (c) => {
     c.env?.server?.timeout(c.req.raw, 0);
     const body = await snapshots.export(c.get("user"), c.req.param("name"), c.req.raw.signal);

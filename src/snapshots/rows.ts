@@ -74,6 +74,10 @@ export class SnapshotRows {
     return this.store.db.query<SnapshotRow, []>("SELECT * FROM snapshots").all();
   }
 
+  byId(id: string): SnapshotRow | null {
+    return this.store.db.query<SnapshotRow, [string]>("SELECT * FROM snapshots WHERE id = ?").get(id);
+  }
+
   /** Ready ones, newest first. */
   of(user: string): SnapshotRow[] {
     return this.store.db

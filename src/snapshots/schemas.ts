@@ -44,3 +44,6 @@ export const importQuery = z.strictObject({
   /** Operators alone: the device state in the archive is run although this host did not make it. */
   trust_state: flagQuery().optional(),
 });
+
+/** `progress`: the answer is a stream of lines. */
+export const verifyQuery = z.strictObject({ progress: flagQuery().optional() });

@@ -26,6 +26,26 @@ export interface SnapshotView {
   pause_ms?: number;
 }
 
+export interface FileReport {
+  name: string;
+  /** As it was made, bytes. */
+  size: number;
+  /** As it was made; null when it is not known because the file was damaged before anybody read it. */
+  sha256: string | null;
+  /** What is wrong with it, for people. */
+  damage: string | null;
+}
+
+export interface Verification {
+  id: string;
+  name: string;
+  /** Every byte is what it was. */
+  ok: boolean;
+  /** False: there was no hash yet to compare with, and it was taken now; sizes and times are those of its making. */
+  compared: boolean;
+  files: FileReport[];
+}
+
 export interface Snapshots {
   create(user: User, sandboxRef: string, name: string): Promise<SnapshotView>;
   list(user: User): SnapshotView[];
@@ -48,7 +68,16 @@ export interface Snapshots {
     name: string,
     options?: { safety?: boolean },
   ): Promise<{ sandbox: SandboxView; safety_snapshot?: string; replaced: string[] }>;
-  /** One zstd-compressed tar with manifest and checksums. One import or export a user at a time. */
+  /**
+   * Reads every byte of disk, memory and state and compares them with the hashes of their making. Damage is a report, not an
+   * error. One import, export or verification a user at a time. `progress`: bytes.
+   */
+  verify(
+    user: User,
+    name: string,
+    options: { signal: AbortSignal; progress?(read: number, of: number): void },
+  ): Promise<Verification>;
+  /** One zstd-compressed tar with manifest and checksums; refused (restore_failed) when a file is not what it was. */
   export(user: User, name: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /**
    * Refused (conflict) when CPU, VMM or kernel do not match. The memory is taken only of an archive that this host made, or

@@ -15,13 +15,15 @@ import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
+import { readContent } from "./content.ts";
 import { exportSnapshot } from "./export.ts";
-import { namesOf, type PathOf, seal } from "./files.ts";
+import { type DigestOptions, type FileFacts, namesOf, type PathOf, seal } from "./files.ts";
+import { Hashing } from "./hashing.ts";
 import { importSnapshot } from "./import.ts";
-import { verify } from "./integrity.ts";
+import { damaged, verify } from "./integrity.ts";
 import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
-import type { Snapshots, SnapshotView } from "./service.ts";
+import type { Snapshots, SnapshotView, Verification } from "./service.ts";
 import { blankRow, plainView, rowOf } from "./views.ts";
 
 /** Free space without which nothing is copied, bytes. */
@@ -52,7 +54,17 @@ export class SnapshotService implements Snapshots {
   /** Memory on its way out of the reserve, by snapshot: readers wait, or they would look for it where it was. */
   private readonly moving = new Map<string, Promise<unknown>>();
 
-  constructor(private readonly deps: SnapshotDeps) {}
+  readonly hashing: Hashing;
+
+  constructor(private readonly deps: SnapshotDeps) {
+    this.hashing = new Hashing(async (id, signal) => {
+      const row = this.rows.byId(id);
+      if (row?.status !== "ready") return;
+      const { files } = await this.read(row, { signal, background: true });
+      const wrong = files.filter((file) => file.damage);
+      if (wrong.length > 0) deps.log.warn({ snapshot: id, files: wrong }, "a snapshot is damaged");
+    }, deps.log);
+  }
 
   get rows(): SnapshotRows {
     return this.deps.rows;
@@ -93,6 +105,11 @@ export class SnapshotService implements Snapshots {
     await this.deps.memoryPool.sweep("snapshots", ready);
   }
 
+  /** Hashes what nobody has hashed yet: snapshots of an older version, and what a former daemon did not get to. */
+  hashAll(): void {
+    for (const row of this.rows.all()) if (row.status === "ready" && !isHashed(row)) this.hashing.add(row.id);
+  }
+
   async create(user: User, sandboxRef: string, name: string): Promise<SnapshotView> {
     const source = this.deps.sandboxes.find(user, sandboxRef);
     return this.view(await this.take(user, source, name, false));
@@ -116,6 +133,7 @@ export class SnapshotService implements Snapshots {
     }
     this.rows.update(row, { status: "deleting" });
     faultPoint("snapshot-delete:marked");
+    await this.hashing.cancel(row.id);
     await this.removeFiles(row);
     this.rows.delete(row.id);
     this.event("snapshot.deleted", user, "", { name });
@@ -217,11 +235,14 @@ export class SnapshotService implements Snapshots {
       await this.moving.get(row.id)?.catch(() => {});
       // Of another VMM or CPU it is worth as much elsewhere, or as a disk.
       await verify(row, this.at(row), row.fingerprint, deps.lohar);
+      const { files, found } = await this.read(row, { signal });
+      const wrong = files.find((file) => file.damage);
+      if (wrong) throw damaged(name, `${wrong.name} ${wrong.damage}`);
       return await exportSnapshot({
         row,
         at: this.at(row),
+        files: found,
         scratch: this.root,
-        lohar: deps.lohar,
         key: deps.hostKey,
         signal,
         done,
@@ -230,6 +251,33 @@ export class SnapshotService implements Snapshots {
       done();
       throw error;
     }
+  }
+
+  async verify(
+    user: User,
+    name: string,
+    options: { signal: AbortSignal; progress?(read: number, of: number): void },
+  ): Promise<Verification> {
+    const row = this.find(user, name);
+    const release = this.transfer(user);
+    try {
+      const compared = isHashed(row);
+      const { files } = await this.using(row, () => this.read(row, options));
+      const ok = files.every((file) => !file.damage);
+      if (!ok) this.event("snapshot.damaged", user, row.source_sandbox, { name, files });
+      return { id: row.id, name, ok, compared, files };
+    } finally {
+      release();
+    }
+  }
+
+  /** Reads every byte, and keeps the hashes that were not known yet. */
+  private async read(row: SnapshotRow, options: DigestOptions) {
+    await this.moving.get(row.id)?.catch(() => {});
+    const content = await readContent(row, this.at(row), this.deps.lohar, options);
+    const files = JSON.stringify(content.facts);
+    if (files !== row.files) this.rows.update(row, { files });
+    return content;
   }
 
   async import(
@@ -282,10 +330,10 @@ export class SnapshotService implements Snapshots {
     }
   }
 
-  /** One import or export a user at a time: each is a child at full speed. */
+  /** One import, export or verification a user at a time: each is a child at full speed. */
   private transfer(user: User): () => void {
     if (this.transfers.has(user.id))
-      throw conflict("another import or export of yours is running", "wait until it is done");
+      throw conflict("another import, export or verification of yours is running", "wait until it is done");
     this.transfers.add(user.id);
     let held = true;
     return () => {
@@ -331,6 +379,7 @@ export class SnapshotService implements Snapshots {
       size_mb: row.size_mb,
       pause_ms: row.pause_ms,
     });
+    this.hashing.add(row.id);
     return row;
   }
 
@@ -473,9 +522,12 @@ export class SnapshotService implements Snapshots {
       if (!room) return false;
       try {
         this.hold(row, 1);
-        const move = memoryPool.moveOut("snapshots", row.id, "mem");
+        const hashed = isHashed(row);
+        const move = this.hashing.cancel(row.id).then(() => memoryPool.moveOut("snapshots", row.id, "mem"));
         this.moving.set(row.id, move);
-        if (await move) return true;
+        const moved = await move;
+        if (!hashed) this.hashing.add(row.id);
+        if (moved) return true;
       } finally {
         this.moving.delete(row.id);
         this.hold(row, -1);
@@ -489,3 +541,6 @@ export class SnapshotService implements Snapshots {
     this.deps.events.record({ type, userId: user.id, sandboxId, meta });
   }
 }
+
+const isHashed = (row: SnapshotRow): boolean =>
+  Object.values(JSON.parse(row.files) as Record<string, FileFacts>).every((file) => file.digest);

@@ -71,7 +71,7 @@ async function exported(change: Partial<SnapshotRow> = {}, signal = never): Prom
     row: { ...row, ...change },
     at: inside(source),
     scratch: dir,
-    lohar,
+    files: await digests(lohar, inside(source), ["disk", "mem", "state"], { signal }),
     key,
     signal,
     done: () => {},

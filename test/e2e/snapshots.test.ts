@@ -3,12 +3,16 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
+  closeSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   statSync,
   truncateSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import type { Api, Json } from "./api.ts";
 import { Installation } from "./harness.ts";
@@ -148,6 +152,34 @@ describe("named snapshots", () => {
     expect(refused.body.error).toContain("state was changed");
     await api.ok("DELETE", "/snapshots/hurt");
   }, 60_000);
+
+  test("one bit flipped in memory or disk, size and time as before: told by verify, refused by export", async () => {
+    await snapshot("src", "hurt");
+    const whole = await api.ok("POST", "/snapshots/hurt/verify");
+    expect([whole.ok, whole.files.length]).toEqual([true, 3]);
+    for (const file of ["mem", "disk"]) {
+      const path = `${installation.dataDir}/${file === "mem" ? "reserved/" : ""}snapshots/${whole.id}/${file}`;
+      const flip = () => {
+        const { atime, mtime, size } = statSync(path);
+        chmodSync(path, 0o600);
+        const fd = openSync(path, "r+");
+        const byte = Buffer.alloc(1);
+        readSync(fd, byte, 0, 1, Math.floor(size / 2));
+        byte[0]! ^= 1;
+        writeSync(fd, byte, 0, 1, Math.floor(size / 2));
+        closeSync(fd);
+        utimesSync(path, atime, mtime);
+      };
+      flip();
+      const told = await api.ok("POST", "/snapshots/hurt/verify");
+      expect(told).toMatchObject({ ok: false, compared: true });
+      expect(told.files.filter((f: Json) => f.damage)).toMatchObject([{ name: file, damage: "was changed" }]);
+      expect((await api.call("GET", "/snapshots/hurt/export")).body.error).toContain(`${file} was changed`);
+      flip();
+      expect(await api.ok("POST", "/snapshots/hurt/verify")).toMatchObject({ ok: true, compared: true });
+    }
+    await api.ok("DELETE", "/snapshots/hurt");
+  }, 120_000);
 
   test("delete and resume at the same time: one of them wins, nothing half remains", async () => {
     for (let i = 0; i < 3; i++) {

@@ -4,12 +4,11 @@
 package archive
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Facts of one file. Data counts the bytes that are stored: what a copy of the file can take on disk at most.
@@ -19,8 +18,8 @@ type Facts struct {
 	Sha256 string `json:"sha256"`
 }
 
-const usage = `usage: lohar archive digest FILE...   facts of each file as one JSON object
-       lohar archive unpack DIR       the zstd-compressed tar on stdin; see Unpack
+const usage = `usage: lohar archive digest [-background] FILE...   facts of each file as one JSON object; see digests
+       lohar archive unpack DIR                     the zstd-compressed tar on stdin; see Unpack
 `
 
 // Exit statuses of unpack: the archive is wrong, the disk is full.
@@ -38,7 +37,7 @@ func Main(args []string) int {
 	var err error
 	switch args[0] {
 	case "digest":
-		err = digests(args[1:])
+		err = digests(args[1:], os.Stdout, time.Now)
 	case "unpack":
 		err = Unpack(os.Stdin, args[1], os.NewFile(3, "limits"), os.Stdout)
 	default:
@@ -53,16 +52,4 @@ func Main(args []string) int {
 		return exitFull
 	}
 	return exitBad
-}
-
-func digests(paths []string) error {
-	all := map[string]Facts{}
-	for _, path := range paths {
-		facts, err := fileFacts(path)
-		if err != nil {
-			return err
-		}
-		all[filepath.Base(path)] = facts
-	}
-	return json.NewEncoder(os.Stdout).Encode(all)
 }

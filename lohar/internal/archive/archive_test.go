@@ -51,6 +51,8 @@ func compress(t *testing.T, b []byte) *os.File {
 	return f
 }
 
+func ignore(*os.File, int64, int64) {}
+
 type entry struct {
 	header tar.Header
 	body   string
@@ -103,7 +105,7 @@ func TestSparseRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	want, err := fileFacts(from + "/disk")
+	want, err := fileFacts(from+"/disk", ignore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +114,7 @@ func TestSparseRoundTrip(t *testing.T) {
 	if err := Unpack(compress(t, packed), to, limits(t, l), &out); err != nil {
 		t.Fatal(err)
 	}
-	got, err := fileFacts(to + "/disk")
+	got, err := fileFacts(to+"/disk", ignore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +252,7 @@ func TestBombIsBounded(t *testing.T) {
 	if err := Unpack(open(), dir, limits(t, map[string]Limit{"disk": {Size: size, Data: size}}), io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	if facts, err := fileFacts(dir + "/disk"); err != nil || facts.Data != 0 || facts.Size != size {
+	if facts, err := fileFacts(dir+"/disk", ignore); err != nil || facts.Data != 0 || facts.Size != size {
 		t.Fatalf("%+v %v", facts, err)
 	}
 }
@@ -316,4 +318,41 @@ func FuzzUnpack(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestDigestTellsHowFarItIs(t *testing.T) {
+	dir := t.TempDir()
+	sparseFile(t, dir+"/disk", 8<<30, map[int64]string{1 << 20: strings.Repeat("x", 5<<20), 7 << 30: "end"})
+	sparseFile(t, dir+"/state", 100, map[int64]string{0: strings.Repeat("y", 100)})
+	for _, args := range [][]string{{dir + "/disk", dir + "/state"}, {"-background", dir + "/disk", dir + "/state"}} {
+		var out bytes.Buffer
+		now := time.Unix(0, 0)
+		clock := func() time.Time { now = now.Add(time.Second); return now }
+		if err := digests(args, &out, clock); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		var last int64
+		for _, line := range lines[:len(lines)-1] {
+			var p struct{ Read, Of int64 }
+			if err := json.Unmarshal([]byte(line), &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Read <= last || p.Read > p.Of || p.Of < 5<<20 || p.Of > 6<<20 {
+				t.Fatalf("%+v after %d", p, last)
+			}
+			last = p.Read
+		}
+		if last < 5<<20 {
+			t.Fatalf("ended at %d", last)
+		}
+		var all map[string]Facts
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &all); err != nil {
+			t.Fatal(err)
+		}
+		want, err := fileFacts(dir+"/disk", ignore)
+		if err != nil || all["disk"] != want || all["state"].Size != 100 {
+			t.Fatalf("%+v is not %+v (%v)", all, want, err)
+		}
+	}
 }

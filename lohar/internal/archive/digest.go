@@ -47,8 +47,8 @@ func (d *Digest) Sum(size int64) string {
 	return hex.EncodeToString(d.h.Sum(nil))
 }
 
-// fileFacts reads the data of a plain file; holes are jumped over.
-func fileFacts(path string) (Facts, error) {
+// fileFacts reads the data of a plain file; holes are jumped over. read is told of the bytes that were read.
+func fileFacts(path string, read func(f *os.File, at, n int64)) (Facts, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return Facts{}, err
@@ -87,6 +87,7 @@ func fileFacts(path string) (Facts, error) {
 			for i := 0; i < n; i += block {
 				digest.Block((from+int64(i))/block, buffer[i:min(i+block, n)])
 			}
+			read(f, from, int64(n))
 			from += int64(n)
 		}
 		at = max(from, end)

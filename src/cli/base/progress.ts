@@ -17,7 +17,7 @@ export async function withSpinner<T>(text: string, work: () => Promise<T>): Prom
   }
 }
 
-/** Counts the bytes of a stream that passes. `total`: bytes, where known. */
+/** Counts the bytes of a stream that passes, or is told of them (`set`). `total`: bytes, where known. */
 export function meter(text: string, total?: number) {
   let done = 0;
   const line = ticker((s) => {
@@ -29,6 +29,10 @@ export function meter(text: string, total?: number) {
   return {
     add(count: number) {
       done += count;
+    },
+    set(count: number, of: number) {
+      done = count;
+      total = of;
     },
     end: line.end,
     /** The same stream, counted. */

@@ -8,12 +8,23 @@ import { withSpinner } from "../base/progress.ts";
 import { confirm } from "../base/prompt.ts";
 import { sayCreated } from "./created.ts";
 import { exportCommand, importCommand } from "./snapshot-archive.ts";
+import { verifyCommand } from "./snapshot-verify.ts";
 
 export const command = () =>
   group(
     "snapshot",
     "Named snapshots: a sandbox as it was, memory and processes included.",
-    [create(), list(), inspect(), remove(), resume(), restore(), exportCommand(), importCommand()],
+    [
+      create(),
+      list(),
+      inspect(),
+      remove(),
+      resume(),
+      restore(),
+      verifyCommand(),
+      exportCommand(),
+      importCommand(),
+    ],
     [
       "bhatti snapshot create dev --name before-upgrade",
       "bhatti snapshot restore dev before-upgrade",
