@@ -1,6 +1,7 @@
 /** A snapshot whose memory moves out of the reserve while somebody wants it. */
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { sha256 } from "../lib/hash.ts";
 import { MemoryPool } from "../storage/memory-pool.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
@@ -52,5 +53,38 @@ test("a resume in that moment finds the memory where it is then", async () => {
   await resumed;
   expect(found).toEqual([true]);
   expect(existsSync(`${dir}/mem`)).toBe(true);
+  rmSync(dataDir, { recursive: true });
+});
+
+test("a daemon that died in that moment leaves halves: a start removes them, and what is whole stays", async () => {
+  const dataDir = mkdtempSync("/tmp/bhatti-move-");
+  const files = {
+    copying: ["snapshots/copying/mem.moving", "reserved/snapshots/copying/mem"],
+    there: ["snapshots/there/mem", "reserved/snapshots/there/mem"],
+    moved: ["snapshots/moved/mem"],
+    half: ["snapshots/half/mem.moving", "reserved/snapshots/half/mem"],
+  };
+  for (const [id, names] of Object.entries(files)) {
+    for (const name of [...names, `snapshots/${id}/disk`, `snapshots/${id}/state`]) {
+      mkdirSync(dirname(`${dataDir}/${name}`), { recursive: true });
+      writeFileSync(`${dataDir}/${name}`, name);
+    }
+  }
+  const rows = Object.keys(files).map((id) => ({
+    ...{ id, kind: "memory", status: id === "half" ? "deleting" : "ready" },
+  }));
+  const service = new SnapshotService({
+    rows: { all: () => rows, delete() {} },
+    config: { dataDir },
+    memoryPool: new MemoryPool(dataDir),
+  } as unknown as SnapshotDeps);
+  await service.start();
+  const left = [...new Bun.Glob("**/*").scanSync(dataDir)].sort();
+  expect(left.filter((path) => path.includes("mem"))).toEqual([
+    "reserved/snapshots/copying/mem",
+    "reserved/snapshots/there/mem",
+    "snapshots/moved/mem",
+  ]);
+  expect(left.filter((path) => !path.includes("mem"))).toHaveLength(6);
   rmSync(dataDir, { recursive: true });
 });

@@ -93,8 +93,10 @@ export class SnapshotService implements Snapshots {
     await mkdir(this.root, { recursive: true, mode: 0o700 });
     const ready = new Set<string>();
     for (const row of this.rows.all()) {
-      if (row.status === "ready") ready.add(row.id);
-      else {
+      if (row.status === "ready") {
+        ready.add(row.id);
+        await this.tidy(row);
+      } else {
         await this.removeFiles(row);
         this.rows.delete(row.id);
       }
@@ -103,6 +105,14 @@ export class SnapshotService implements Snapshots {
       if (!ready.has(name)) await rm(`${this.root}/${name}`, { recursive: true, force: true });
     }
     await this.deps.memoryPool.sweep("snapshots", ready);
+  }
+
+  /** Halves of a memory that was moving when the daemon died. Of two whole ones that in the reserve counts, as for a reader. */
+  private async tidy(row: SnapshotRow): Promise<void> {
+    const wanted = new Set<string>(namesOf(row.kind));
+    if (this.at(row)("mem") !== `${this.dir(row)}/mem`) wanted.delete("mem");
+    for (const name of await readdir(this.dir(row)).catch(() => []))
+      if (!wanted.has(name)) await rm(`${this.dir(row)}/${name}`, { recursive: true, force: true });
   }
 
   /** Hashes what nobody has hashed yet: snapshots of an older version, and what a former daemon did not get to. */

@@ -8,6 +8,7 @@ import { existsSync, readdirSync, rmSync, statfsSync, statSync } from "node:fs";
 import { mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { AppError } from "../lib/errors.ts";
+import { faultPoint } from "../lib/fault.ts";
 import { run } from "../lib/run.ts";
 import { reserveDir } from "./reserve.ts";
 
@@ -176,8 +177,10 @@ async function move(from: string, to: string): Promise<void> {
       from,
       staging,
     ]);
+    faultPoint("memory-move:copied");
     await sync(staging);
     await rename(staging, to);
+    faultPoint("memory-move:there");
     await sync(dirname(to));
   } catch (error) {
     await rm(staging, { force: true });

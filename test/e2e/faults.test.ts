@@ -377,6 +377,37 @@ describe("VMM killed", () => {
   );
 });
 
+describe("daemon killed while memory moves out of a full reserve", () => {
+  test.each(["memory-move:copied", "memory-move:there"])(
+    "at %s: no half stays, the snapshot is whole",
+    async (point) => {
+      const own = await Installation.create({ config: { memory_pool_mb: 1024 } });
+      try {
+        await own.api.create({ name: "src" });
+        await own.api.sh("src", "echo precious >/tmp/precious");
+        const { id } = await own.api.ok("POST", "/sandboxes/src/checkpoint", { name: "s" });
+        own.fault("kill", point);
+        // Snapshots' memory is what gives way when nothing sleeps.
+        for (let i = 0; i < 5 && !own.faultFired(); i++)
+          await quietly(own.api.call("POST", "/sandboxes", { name: `more-${i}`, memory_mb: 256 }));
+        await own.ended();
+        expect(own.faultFired()).toBe(true);
+        await own.start();
+        const here = readdirSync(`${own.dataDir}/reserved/snapshots/${id}`);
+        const outside = readdirSync(`${own.dataDir}/snapshots/${id}`).sort();
+        expect([here, outside]).toEqual([["mem"], ["disk", "state"]]);
+        for (const { name } of await own.api.ok<{ name: string }[]>("GET", "/sandboxes"))
+          if (name !== "src") await own.api.destroy(name);
+        const copy = await own.api.ok("POST", "/snapshots/s/resume", { name: "copy" });
+        expect(await own.api.sh(copy.id, "cat /tmp/precious")).toBe("precious");
+      } finally {
+        await own.remove();
+      }
+    },
+    180_000,
+  );
+});
+
 test("an image that is damaged is refused with the remedy", async () => {
   const { truncateSync, statSync } = await import("node:fs");
   const path = `${installation.dataDir}/images/minimal.ext4`;
