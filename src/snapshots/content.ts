@@ -8,15 +8,13 @@ import type { FileReport } from "./service.ts";
 
 export interface Content {
   files: FileReport[];
-  /** The facts of the row with the hashes that were not known before: to be kept. */
-  facts: Record<string, FileFacts>;
   /** Hashes and stored bytes as they are now, of the files that could be read. */
   found: Awaited<ReturnType<typeof digests>>;
 }
 
 /**
  * Reads all files and compares them with the hashes of the row. A file without one is believed when size and time are those
- * of its making: it gets its hash. @throws the reason of `options.signal`; damage is no error.
+ * of its making: its hash is in `found`, for the caller to keep. @throws the reason of `options.signal`; damage is no error.
  */
 export async function readContent(
   row: Pick<SnapshotRow, "files" | "state_sha256">,
@@ -30,7 +28,7 @@ export async function readContent(
   const stored = sizes.map((s) => (s ? Math.min(s.blocks * 512, s.size) : 0));
   const of = stored.reduce((sum, bytes) => sum + bytes, 0);
   let before = 0;
-  const content: Content = { files: [], facts, found: {} };
+  const content: Content = { files: [], found: {} };
   for (const [i, name] of names.entries()) {
     const known = facts[name]!;
     const s = sizes[i];
@@ -46,7 +44,7 @@ export async function readContent(
       const now = (await digests(lohar, at, [name], { ...options, progress }))[name]!;
       content.found[name] = now;
       if (known.digest && now.sha256 !== known.digest) report.damage = "was changed";
-      else known.digest = report.sha256 = now.sha256;
+      else report.sha256 = now.sha256;
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       report.damage = `cannot be read: ${error.stderr.trim().split(": ").at(-1)}`;

@@ -281,12 +281,21 @@ export class SnapshotService implements Snapshots {
     }
   }
 
-  /** Reads every byte, and keeps the hashes that were not known yet. */
+  /** Reads every byte, and keeps the hashes that were not known yet. See content.ts. */
   private async read(row: SnapshotRow, options: DigestOptions) {
     await this.moving.get(row.id)?.catch(() => {});
     const content = await readContent(row, this.at(row), this.deps.lohar, options);
-    const files = JSON.stringify(content.facts);
-    if (files !== row.files) this.rows.update(row, { files });
+    // Others may have read it meanwhile: the first hash counts.
+    const { files } = this.rows.byId(row.id) ?? row;
+    const facts = JSON.parse(files) as Record<string, FileFacts>;
+    for (const report of content.files) {
+      const now = content.found[report.name]?.sha256;
+      if (!now || report.damage) continue;
+      report.sha256 = facts[report.name]!.digest ??= now;
+      if (report.sha256 !== now) report.damage = "was changed";
+    }
+    const known = JSON.stringify(facts);
+    if (known !== files) this.rows.update(row, { files: known });
     return content;
   }
 

@@ -29,11 +29,14 @@ let dataDir: string;
 let row: SnapshotRow;
 let service: SnapshotService;
 let events: string[];
+/** What a look-up by name gives instead of the row. */
+let found: SnapshotRow | null;
 let path: Record<string, string>;
 
 beforeEach(async () => {
   dataDir = mkdtempSync("/var/tmp/bhatti-verify-");
   events = [];
+  found = null;
   for (const dir of ["snapshots/s1", "reserved/snapshots/s1"])
     mkdirSync(`${dataDir}/${dir}`, { recursive: true });
   path = {
@@ -54,7 +57,7 @@ beforeEach(async () => {
   service = new SnapshotService({
     rows: {
       all: () => [row],
-      find: () => row,
+      find: () => found ?? row,
       byId: () => row,
       update: (_row: SnapshotRow, change: Partial<SnapshotRow>) => Object.assign(row, change),
       delete: () => {},
@@ -199,4 +202,17 @@ test("a delete and a move do not wait for the hashing, which begins again after 
   await service.hashing.idle();
   expect(digestsOf()[2]).toBeUndefined();
   expect(events).toEqual(["snapshot.deleted"]);
+});
+
+test("of two who read at the same time the first hash counts: what was changed between them is damage", async () => {
+  await service.verify(user, "s", never);
+  const kept = row.files;
+  flip(path.mem!, 20_000_003);
+  const files = JSON.parse(kept);
+  for (const file of Object.values(files) as { digest?: string }[]) delete file.digest;
+  // As the second saw it when it began.
+  found = { ...row, files: JSON.stringify(files) };
+  const second = await service.verify(user, "s", never);
+  expect(second.files.map((file) => file.damage)).toEqual([null, null, "was changed"]);
+  expect(row.files).toBe(kept);
 });
