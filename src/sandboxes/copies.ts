@@ -25,6 +25,61 @@ export interface Admitted {
   createdFrom: "template" | "boot" | "snapshot" | "fork";
 }
 
+/**
+ * What a fork, and a sandbox made from a snapshot, has of the one it was made of, column by column. "taken": its value at that
+ * moment. "own": every sandbox has its own, or it comes with the copied machine. "left": it belongs to the first one alone: who
+ * wants a copy kept hot, which holds memory for as long as it lives, says so; `init` has run already.
+ */
+export const IN_COPIES = {
+  id: "own",
+  name: "own",
+  created_by: "own",
+  engine_id: "own",
+  status: "own",
+  reason: "own",
+  image: "taken",
+  cpus: "taken",
+  memory_mb: "taken",
+  disk_size_mb: "taken",
+  labels: "taken",
+  keep_hot: "left",
+  warm_after_s: "taken",
+  cold_after_s: "taken",
+  env: "taken",
+  init: "left",
+  subnet_index: "own",
+  slot: "own",
+  uid: "own",
+  netns: "own",
+  address: "own",
+  gateway: "own",
+  kernel: "own",
+  fingerprint: "own",
+  token: "own",
+  machine_id: "own",
+  agent_generation: "own",
+  disk_file: "own",
+  mem_file: "own",
+  generation: "own",
+  consumed: "own",
+  frozen: "own",
+  state_sha256: "own",
+  boot_id: "own",
+  durable: "own",
+  pid: "own",
+  pid_start: "own",
+  created_from: "own",
+  created_at: "own",
+  stopped_at: "own",
+  last_activity_at: "own",
+  last_error: "own",
+  last_end: "own",
+  unresponsive_since: "own",
+  unresponsive_why: "own",
+  on_unresponsive: "taken",
+  init_status: "own",
+} as const satisfies Record<keyof SandboxRow, "taken" | "own" | "left">;
+
 /** Where a copy of a machine goes: `state` and `disk` into the directory, `mem` to where snapshot `id` keeps its memory. */
 export interface CopyTarget {
   id: string;

@@ -20,6 +20,7 @@ test("a resume in that moment finds the memory where it is then", async () => {
   const files = await seal((name) => `${name === "mem" ? reserve : dir}/${name}`, "memory", 1);
   const row = {
     ...{ id: "s1", user_id: "u", name: "s", status: "ready", kind: "memory", memory_mb: 1, fingerprint: "f" },
+    settings: "{}",
     ...{ env: "{}", labels: "{}", files: JSON.stringify(files), state_sha256: await sha256(`${dir}/state`) },
   } as SnapshotRow;
   const memoryPool = new MemoryPool(dataDir);
@@ -36,6 +37,7 @@ test("a resume in that moment finds the memory where it is then", async () => {
     storage: { tryReserve: () => ({ release() {} }) },
     events: { record() {} },
     config: { dataDir },
+    currentKernel: () => "k",
     memoryPool,
     sandboxes: {
       async createFrom(_user: User, _want: unknown, clone: CloneSource) {

@@ -1,4 +1,5 @@
 /** Rows of named snapshots. */
+import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { Migration, Store } from "../store/store.ts";
 
 export const snapshotMigrations: Migration[] = [
@@ -35,6 +36,10 @@ CREATE UNIQUE INDEX snapshots_owner_name ON snapshots (user_id, name);`,
     id: "0210-snapshot-source-name",
     sql: "ALTER TABLE snapshots ADD COLUMN source_name TEXT NOT NULL DEFAULT ''",
   },
+  {
+    id: "0220-snapshot-settings",
+    sql: "ALTER TABLE snapshots ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
+  },
 ];
 
 export interface SnapshotRow {
@@ -65,7 +70,12 @@ export interface SnapshotRow {
   size_mb: number;
   pause_ms: number;
   created_at: string;
+  /** JSON: Settings of the source; {} in older rows and imports. */
+  settings: string;
 }
+
+/** What copies take over of the source (IN_COPIES of sandboxes/copies.ts) beside what has a column here. */
+export type Settings = Partial<Pick<SandboxRow, "warm_after_s" | "cold_after_s" | "on_unresponsive">>;
 
 export class SnapshotRows {
   constructor(readonly store: Store) {}

@@ -7,7 +7,7 @@ import type { Events } from "../events/events.ts";
 import { AppError, conflict, notFound } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
 import { hex, newId } from "../lib/ids.ts";
-import type { Admitted, Copies } from "../sandboxes/copies.ts";
+import type { Copies } from "../sandboxes/copies.ts";
 import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
@@ -24,7 +24,7 @@ import { damaged, verify } from "./integrity.ts";
 import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView, Verification } from "./service.ts";
-import { blankRow, plainView, rowOf } from "./views.ts";
+import { blankRow, plainView, rowOf, wantOf } from "./views.ts";
 
 /** Free space without which nothing is copied, bytes. */
 const COPY_GROWTH = 64 << 20;
@@ -425,23 +425,10 @@ export class SnapshotService implements Snapshots {
   ) {
     if (how === "snapshot") await verify(row, this.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
     if (name !== undefined && this.deps.sandboxes.has(user, name)) throw nameInUse(name);
-    const { config } = this.deps;
-    const want: Admitted = {
-      name,
-      namePrefix: prefix.slice(0, 56),
-      image: row.image,
-      cpus: row.cpus,
-      memoryMb: row.memory_mb,
-      diskSizeMb: row.disk_size_mb,
-      env: JSON.parse(row.env) as Record<string, string>,
-      init: "",
-      keepHot: false,
-      labels: JSON.parse(row.labels) as Record<string, string>,
-      warmAfterS: config.warmAfterS,
-      coldAfterS: config.coldAfterS,
-      kernel: row.kind === "memory" ? row.kernel : this.deps.currentKernel(),
-      createdFrom: how,
-    };
+    const want = wantOf(row, how, name, prefix, {
+      ...this.deps.config,
+      kernel: this.deps.currentKernel(),
+    });
     try {
       const clone = row.kind === "memory" ? this.source(row, how) : null;
       return await this.deps.sandboxes.createFrom(user, want, clone, `${this.dir(row)}/disk`);

@@ -1,8 +1,9 @@
 /** Rows as clients see them, and rows that are about to be. */
 import { newId } from "../lib/ids.ts";
+import type { Admitted } from "../sandboxes/copies.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { User } from "../users/user.ts";
-import type { SnapshotRow } from "./rows.ts";
+import type { Settings, SnapshotRow } from "./rows.ts";
 import type { SnapshotView } from "./service.ts";
 
 /** Without a look at the disk. */
@@ -51,6 +52,42 @@ export function blankRow(user: User, name: string): SnapshotRow {
     size_mb: 0,
     pause_ms: 0,
     created_at: new Date().toISOString(),
+    settings: "{}",
+  };
+}
+
+/** What of the source has no column of its own here. */
+const settingsOf = ({ warm_after_s, cold_after_s, on_unresponsive }: Readonly<SandboxRow>): Settings => ({
+  warm_after_s,
+  cold_after_s,
+  on_unresponsive,
+});
+
+/** A sandbox that is made from a snapshot: see IN_COPIES. `defaults`: for what the snapshot does not know. */
+export function wantOf(
+  row: SnapshotRow,
+  how: "snapshot" | "fork",
+  name: string | undefined,
+  prefix: string,
+  defaults: { warmAfterS: number; coldAfterS: number; kernel: string },
+): Admitted {
+  const settings = JSON.parse(row.settings) as Settings;
+  return {
+    name,
+    namePrefix: prefix.slice(0, 56),
+    image: row.image,
+    cpus: row.cpus,
+    memoryMb: row.memory_mb,
+    diskSizeMb: row.disk_size_mb,
+    env: JSON.parse(row.env) as Record<string, string>,
+    init: "",
+    keepHot: false,
+    labels: JSON.parse(row.labels) as Record<string, string>,
+    warmAfterS: settings.warm_after_s ?? defaults.warmAfterS,
+    coldAfterS: settings.cold_after_s ?? defaults.coldAfterS,
+    onUnresponsive: settings.on_unresponsive,
+    kernel: row.kind === "memory" ? row.kernel : defaults.kernel,
+    createdFrom: how,
   };
 }
 
@@ -67,5 +104,6 @@ export function rowOf(user: User, source: Readonly<SandboxRow>, name: string, sa
     disk_size_mb: source.disk_size_mb,
     env: source.env,
     labels: source.labels,
+    settings: JSON.stringify(settingsOf(source)),
   };
 }
