@@ -6,6 +6,9 @@ export interface VmShape {
   memoryMib: number;
 }
 
+/** What a VMM needs beside the guest's memory, MiB. */
+export const VMM_OVERHEAD_MB = 48;
+
 /** A disk of the guest. The order of the array is the order of the devices: the first one is /dev/vda, the root. */
 export interface Drive {
   id: string;

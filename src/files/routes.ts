@@ -49,12 +49,10 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
         signalOf(c, lease),
       );
       streaming = true;
-      const headers: Record<string, string> = {
-        "content-type": "application/octet-stream",
-        "x-file-size": String(file.size),
-      };
-      if (file.length >= 0 && !max_bytes) headers["content-length"] = String(file.length);
-      return new Response(releasing(file.body, lease.release), { headers });
+      // No Content-Length: Bun.serve leaves it out for a streamed body, which goes out chunked.
+      return new Response(releasing(file.body, lease.release), {
+        headers: { "content-type": "application/octet-stream", "x-file-size": String(file.size) },
+      });
     } catch (error) {
       throw named(error, { sandbox: c.req.param("ref"), path });
     } finally {

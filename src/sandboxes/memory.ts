@@ -1,11 +1,9 @@
 /** Admission: hot and warm sandboxes together never hold more memory than the host's budget. */
 import { readFileSync } from "node:fs";
+import { VMM_OVERHEAD_MB } from "../engine/engine.ts";
 import { AppError } from "../lib/errors.ts";
 import { newId } from "../lib/ids.ts";
 import { Semaphore } from "../lib/semaphore.ts";
-
-/** What a VMM needs beside the guest's memory, MiB. */
-const OVERHEAD_MB = 48;
 
 export class MemoryBudget {
   private readonly held = new Map<string, number>();
@@ -32,7 +30,7 @@ export class MemoryBudget {
 
   /** Takes `memoryMb` for `id`; makes room by evicting; throws memory_full when that does not help. */
   async reserve(id: string, memoryMb: number): Promise<void> {
-    const need = memoryMb + OVERHEAD_MB;
+    const need = memoryMb + VMM_OVERHEAD_MB;
     while (!this.held.has(id) && this.heldMb() + this.alsoHeldMb() + need > this.budgetMb) {
       if (await this.evict()) continue;
       throw new AppError(
@@ -50,7 +48,7 @@ export class MemoryBudget {
 
   /** Without a check: for VMs that already run (adopted after a restart of the daemon, taken from the waiting ones). */
   adopt(id: string, memoryMb: number): void {
-    this.held.set(id, memoryMb + OVERHEAD_MB);
+    this.held.set(id, memoryMb + VMM_OVERHEAD_MB);
   }
 
   release(id: string): void {

@@ -4,7 +4,7 @@
  * crash of the daemon they are strays and are killed (recovery).
  */
 import { chown, mkdir, rm } from "node:fs/promises";
-import { drivesOf, type Vm, type VmSpec } from "../engine/engine.ts";
+import { drivesOf, type Vm, VMM_OVERHEAD_MB, type VmSpec } from "../engine/engine.ts";
 import { newId } from "../lib/ids.ts";
 import { GUEST } from "../network/network.ts";
 import type { TemplateDeps, TemplateShape } from "./builder.ts";
@@ -30,7 +30,7 @@ export class VmPool {
   private waiting: WaitingVm[] = [];
   /** Taken by a create that has not reserved memory for it yet: still counted here. */
   private readonly taken = new Set<WaitingVm>();
-  /** MiB of the VM that is being prepared. */
+  /** MiB of the VM that is being prepared, with its VMM. */
   private preparingMb = 0;
   private shapes: TemplateShape[] = [];
   private filling: Promise<void> | null = null;
@@ -39,7 +39,7 @@ export class VmPool {
   constructor(
     private readonly deps: TemplateDeps,
     private readonly templates: Templates,
-    /** Whether a VM of so many MiB may be prepared now. */
+    /** Whether a VM may be prepared now that takes so many MiB, its VMM included. */
     private readonly mayHold: (memoryMb: number) => boolean,
   ) {}
 
@@ -96,10 +96,10 @@ export class VmPool {
     return last !== undefined;
   }
 
-  /** Memory of VMs that wait, are being prepared, or are on their way to an owner, MiB. */
+  /** Memory of VMs that wait, are being prepared, or are on their way to an owner, with their VMMs, MiB. */
   heldMb(): number {
     const held = [...this.waiting, ...this.taken];
-    return held.reduce((sum, { spec }) => sum + spec.shape.memoryMib, this.preparingMb);
+    return held.reduce((sum, { spec }) => sum + spec.shape.memoryMib + VMM_OVERHEAD_MB, this.preparingMb);
   }
 
   /** Memory became free: VMs that could not be prepared for want of it are prepared now. */
@@ -128,9 +128,9 @@ export class VmPool {
       const shape = this.shapes.find(
         (s) => this.waiting.filter((w) => w.key === this.templates.key(s)).length < this.deps.config.vmPool,
       );
-      if (this.stopped || !shape || !this.mayHold(shape.memoryMb)) return;
+      if (this.stopped || !shape || !this.mayHold(shape.memoryMb + VMM_OVERHEAD_MB)) return;
       if (!this.templates.has(shape)) return;
-      this.preparingMb = shape.memoryMb;
+      this.preparingMb = shape.memoryMb + VMM_OVERHEAD_MB;
       const made = await this.templates
         .with(shape, async (source) => (source ? this.prepare(shape, source) : null))
         .finally(() => {

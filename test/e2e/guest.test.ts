@@ -74,7 +74,7 @@ test("the guest is a Linux machine as programs expect it", async () => {
     "mkdir /tmp/o && cd /tmp/o && mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m",
     root,
   );
-  await api.sh("linux", "rmmod veth; ip link add a type veth peer name b && ip link show b", root);
+  await api.sh("linux", "rmmod veth; ip link add name one type veth peer name two && ip link show two", root);
   expect(await api.exec("linux", ["touch", "/lib/modules/x"], root)).toMatchObject({ exit_code: 0 });
   const release = await api.sh("linux", "uname -r");
   expect((await api.exec("linux", ["touch", `/lib/modules/${release}/x`], root)).exit_code).toBe(1);
