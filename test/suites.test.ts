@@ -55,7 +55,12 @@ async function suites(script: string, bin: Record<string, string> = {}): Promise
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
-      env: { ...process.env, BHATTI_TEST_AGAIN: "", BHATTI_TEST_MINUTES: "", PATH: `${logs}/bin:${ROOT}/node_modules/.bin:${process.env.PATH}` },
+      env: {
+        ...process.env,
+        BHATTI_TEST_AGAIN: "",
+        BHATTI_TEST_MINUTES: "",
+        PATH: `${logs}/bin:${ROOT}/node_modules/.bin:${process.env.PATH}`,
+      },
     },
   );
   const [output] = await Promise.all([new Response(child.stdout).text(), child.exited]);

@@ -4,7 +4,7 @@
  * crash of the daemon they are strays and are killed (recovery).
  */
 import { chown, mkdir, rm } from "node:fs/promises";
-import { drivesOf, type Vm, VMM_OVERHEAD_MB, type VmSpec } from "../engine/engine.ts";
+import { drivesOf, VMM_OVERHEAD_MB, type Vm, type VmSpec } from "../engine/engine.ts";
 import { newId } from "../lib/ids.ts";
 import { GUEST } from "../network/network.ts";
 import type { TemplateDeps, TemplateShape } from "./builder.ts";
