@@ -23,7 +23,8 @@ export class RuleWatch {
 
   start(): void {
     if (this.stopped) return;
-    const monitor = Bun.spawn(["setpriv", "--pdeathsig=KILL", "nft", "monitor", "destroy"], {
+    // All events: with `destroy`, which would show removals alone, nft 1.1 reads a command and ends.
+    const monitor = Bun.spawn(["setpriv", "--pdeathsig=KILL", "nft", "monitor"], {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "ignore",

@@ -32,6 +32,9 @@ export class VmPool {
   private readonly taken = new Set<WaitingVm>();
   /** MiB of the VM that is being prepared, with its VMM. */
   private preparingMb = 0;
+  /** Ends when that VM waits, or has been ended because its memory is wanted (`shrink`). */
+  private preparing: Promise<void> | null = null;
+  private givenBack = false;
   private shapes: TemplateShape[] = [];
   private filling: Promise<void> | null = null;
   private stopped = false;
@@ -93,7 +96,11 @@ export class VmPool {
   async shrink(): Promise<boolean> {
     const last = this.waiting.pop();
     if (last) await this.discard(last);
-    return last !== undefined;
+    else if (this.preparing) {
+      this.givenBack = true;
+      await this.preparing;
+    } else return false;
+    return true;
   }
 
   /** Memory of VMs that wait, are being prepared, or are on their way to an owner, with their VMMs, MiB. */
@@ -126,23 +133,36 @@ export class VmPool {
     for (;;) {
       await Bun.sleep(REST_MS);
       const shape = this.shapes.find(
-        (s) => this.waiting.filter((w) => w.key === this.templates.key(s)).length < this.deps.config.vmPool,
+        (s) =>
+          this.templates.has(s) &&
+          this.waiting.filter((w) => w.key === this.templates.key(s)).length < this.deps.config.vmPool &&
+          this.mayHold(s.memoryMb + VMM_OVERHEAD_MB),
       );
-      if (this.stopped || !shape || !this.mayHold(shape.memoryMb + VMM_OVERHEAD_MB)) return;
-      if (!this.templates.has(shape)) return;
-      this.preparingMb = shape.memoryMb + VMM_OVERHEAD_MB;
-      const made = await this.templates
-        .with(shape, async (source) => (source ? this.prepare(shape, source) : null))
-        .finally(() => {
-          this.preparingMb = 0;
-        });
-      if (!made) {
-        await Bun.sleep(WAIT_MS); // no namespace is ready just now
-        continue;
+      if (this.stopped || !shape) return;
+      this.givenBack = false;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.preparing = promise;
+      try {
+        if (await this.prepareOne(shape)) continue;
+      } finally {
+        this.preparingMb = 0;
+        this.preparing = null;
+        resolve();
       }
-      if (this.stopped || !this.wanted(made.key)) await this.discard(made);
-      else this.waiting.push(made);
+      await Bun.sleep(WAIT_MS); // no namespace is ready just now
     }
+  }
+
+  /** Prepares a VM and puts it among those that wait, unless it is no longer wanted. False when there was no place for it. */
+  private async prepareOne(shape: TemplateShape): Promise<boolean> {
+    this.preparingMb = shape.memoryMb + VMM_OVERHEAD_MB;
+    const made = await this.templates.with(shape, async (source) =>
+      source ? this.prepare(shape, source) : null,
+    );
+    if (!made) return false;
+    if (this.stopped || this.givenBack || !this.wanted(made.key)) await this.discard(made);
+    else this.waiting.push(made);
+    return true;
   }
 
   private async prepare(shape: TemplateShape, from: CloneSource): Promise<WaitingVm | null> {

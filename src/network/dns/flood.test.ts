@@ -95,12 +95,14 @@ describe.skipIf(process.getuid?.() !== 0)("a flood of DNS questions", () => {
 
   test("the twin: without the limit many more are answered, and even that costs the daemon's thread nothing", async () => {
     await run(["nft", `insert rule inet bhatti_${lab.prefix} dns accept`]);
-    const before = process.cpuUsage();
+    const before = [process.cpuUsage(), resolverMs()] as const;
     const { answered } = await flood("169.254.77.1", 53);
-    const used = process.cpuUsage(before);
+    const used = process.cpuUsage(before[0]);
     const usedMs = Math.round((used.user + used.system) / 1000);
-    if (process.env.TEST_LOG) console.log({ answered, usedMs });
+    const theirs = resolverMs() - before[1];
+    if (process.env.TEST_LOG) console.log({ answered, usedMs, theirs });
     expect(answered).toBeGreaterThan(3000);
-    expect(usedMs).toBeLessThan(FLOOD_MS * 0.05);
+    // Who answers pays: what this process uses is its own housekeeping.
+    expect(usedMs).toBeLessThan(theirs / 3);
   }, 60_000);
 });
