@@ -268,6 +268,22 @@ test.concurrent("a root that became read-only: stop and wake work, and a restart
   await api.destroy("ro");
 }, 120_000);
 
+test.concurrent("pipes where the agent reads files: the machine boots, wakes and serves all the same", async () => {
+  await patient("pipes");
+  const made = await root(
+    "pipes",
+    "cd /etc && mkfifo sysctl.d/00.conf modules-load.d/00.conf sysctl.conf /home/pipe; rm -f hosts group; mkfifo hosts group; ln -s /dev/zero sysctl.d/01.conf; sync",
+  );
+  expect(made.body).toMatchObject({ exit_code: 0, stderr: "" });
+  await isWhole("pipes");
+  await api.stop("pipes");
+  await isWhole("pipes");
+  await within(60, api.ok("POST", "/sandboxes/pipes/restart", { force: true }));
+  await isWhole("pipes");
+  expect(await api.sh("pipes", "grep -c pipes /etc/hosts")).toBe("1");
+  await api.destroy("pipes");
+}, 180_000);
+
 test.concurrent("init that fails leaves a trace: status, event, log, the file of its output", async () => {
   const made = await api.create({ name: "init", init: "echo so far; exit 4" });
   expect(made.init).toBeUndefined();

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,4 +82,86 @@ func TestLabelled(t *testing.T) {
 	if got := labelled(dir+"/vd", modulesLabel); got != dir+"/vdd" {
 		t.Error(got)
 	}
+}
+
+// within fails the test when f does not end: what lies in an image must never hold up its boot.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan bool)
+	go func() { f(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal(what + " blocks")
+	}
+}
+
+// oddities lies in a folder what is no configuration file.
+func oddities(t *testing.T, dir string) {
+	t.Helper()
+	put(t, dir+"/50-large.conf", strings.Repeat("# \n", maxDropIn))
+	for name, target := range map[string]string{"10-zero.conf": "/dev/zero", "10-null.conf": "/dev/null"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(dir+"/00-fifo.conf", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/00-dir.conf", 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOdditiesInSysctlDoNotHoldUpTheBoot(t *testing.T) {
+	root, proc := t.TempDir(), t.TempDir()
+	for line := range strings.Lines(defaults) {
+		if key, _, ok := strings.Cut(strings.TrimPrefix(line, "-"), " "); ok {
+			put(t, filepath.Join(proc, sysctlPath(key)), "kernel's")
+		}
+	}
+	put(t, root+"/etc/sysctl.d/90-last.conf", "kernel.pid_max = 9\n")
+	oddities(t, root+"/etc/sysctl.d")
+	if err := unix.Mkfifo(root+"/etc/sysctl.conf", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(root+"/run", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(root+"/run/sysctl.d", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "sysctls", func() {
+		failed := sysctls(root, proc)
+		// A link to /dev/null is how a file of another folder is switched off (sysctl.d(5)).
+		if len(failed) != 5 {
+			t.Error(failed)
+		}
+	})
+	if got := get(proc + "/kernel/pid_max"); got != "9" {
+		t.Errorf("what follows them was not read: %q", got)
+	}
+}
+
+func TestOdditiesInModulesLoadDoNotHoldUpTheBoot(t *testing.T) {
+	root := t.TempDir()
+	put(t, root+"/etc/modules-load.d/90-last.conf", "tun\n")
+	oddities(t, root+"/etc/modules-load.d")
+	within(t, "wanted", func() {
+		names, failed := wanted(root)
+		if len(names) != 1 || names[0] != "tun" || len(failed) != 4 {
+			t.Error(names, failed)
+		}
+	})
+}
+
+func TestModprobeThatLeavesSomethingBehindDoesNotHoldUpTheBoot(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "modprobe")
+	put(t, script, "#!/bin/sh\nsleep 30 &\necho no; exit 1\n")
+	_ = os.Chmod(script, 0o755)
+	within(t, "modprobe", func() {
+		if failed := load(script, []string{"tun"}); len(failed) != 1 || !strings.Contains(failed[0].Error(), "no") {
+			t.Error(failed)
+		}
+	})
 }

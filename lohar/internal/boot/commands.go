@@ -21,9 +21,12 @@ func commands() (failed []error) {
 	if err := os.MkdirAll(filepath.Dir(visibleBinary), 0o755); err != nil {
 		return []error{err}
 	}
-	if err := os.WriteFile(visibleBinary, nil, 0o755); err != nil {
+	_ = os.Remove(visibleBinary) // where /run is not ours
+	f, err := os.OpenFile(visibleBinary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
 		return []error{err}
 	}
+	_ = f.Close()
 	if err := unix.Mount("/proc/self/exe", visibleBinary, "", unix.MS_BIND, ""); err != nil {
 		return []error{os.NewSyscallError("bind "+visibleBinary, err)}
 	}

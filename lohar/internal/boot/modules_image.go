@@ -98,27 +98,39 @@ func nodes(dev, list string) (failed []error) {
 	return failed
 }
 
-// loadWanted loads what the image asks for (modules-load.d(5), /etc/modules) with its own modprobe.
+// loadWanted loads what the image asks for with its own modprobe.
 func loadWanted(root string) []error {
-	var names []string
+	names, failed := wanted(root)
+	if len(names) == 0 {
+		return failed
+	}
+	return append(failed, load("/sbin/modprobe", names)...)
+}
+
+// wanted are the modules that the image asks for: modules-load.d(5), /etc/modules.
+func wanted(root string) (names []string, failed []error) {
 	for _, path := range append(dropIns(root, "modules-load.d"), filepath.Join(root, "etc/modules")) {
-		b, err := os.ReadFile(path)
+		text, err := dropIn(path)
 		if err != nil {
-			continue
+			failed = append(failed, err)
 		}
-		for line := range strings.Lines(string(b)) {
+		for line := range strings.Lines(text) {
 			if word, _, _ := strings.Cut(strings.TrimSpace(line), " "); word != "" && !strings.ContainsAny(word[:1], "#;-") {
 				names = append(names, word)
 			}
 		}
 	}
-	if len(names) == 0 {
-		return nil
-	}
+	return names, failed
+}
+
+func load(modprobe string, names []string) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, "/sbin/modprobe", append([]string{"-a", "-b"}, names...)...).CombinedOutput(); err != nil {
-		return []error{fmt.Errorf("modprobe %s: %w: %.300s", strings.Join(names, " "), err, out)}
+	command := exec.CommandContext(ctx, modprobe, append([]string{"-a", "-b"}, names...)...)
+	command.WaitDelay = time.Second // what it left running may hold its output open
+	out, err := command.CombinedOutput()
+	if err != nil {
+		return []error{fmt.Errorf("modprobe %.300s: %w: %.300s", strings.Join(names, " "), err, out)}
 	}
 	return nil
 }

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"bhatti/lohar/internal/plain"
+	"golang.org/x/sys/unix"
 )
 
 // defaults are what Debian's own packages set at boot (procps, systemd, linux-sysctl-defaults) and what programs run into
@@ -36,11 +39,32 @@ vm.max_map_count = 1048576
 func sysctls(root, proc string) (failed []error) {
 	failed = applySysctls(proc, "the agent", defaults)
 	for _, path := range append(dropIns(root, "sysctl.d"), filepath.Join(root, "etc/sysctl.conf")) {
-		if b, err := os.ReadFile(path); err == nil {
-			failed = append(failed, applySysctls(proc, path, string(b))...)
+		text, err := dropIn(path)
+		if err != nil {
+			failed = append(failed, err)
 		}
+		failed = append(failed, applySysctls(proc, path, text)...)
 	}
 	return failed
+}
+
+const (
+	// maxDropIn bounds one configuration file of an image, in bytes.
+	maxDropIn = 256 << 10
+	// maxDropIns bounds how many entries of one folder are looked at.
+	maxDropIns = 1000
+)
+
+// dropIn reads a configuration file of the image. One that is not there, or a link to /dev/null, is empty.
+func dropIn(path string) (string, error) {
+	b, err := plain.Read(path, maxDropIn)
+	if err == nil {
+		return string(b), nil
+	}
+	if null, err2 := filepath.EvalSymlinks(path); os.IsNotExist(err) || err2 == nil && null == os.DevNull {
+		return "", nil
+	}
+	return "", err
 }
 
 // dropIns are the *.conf files of a systemd-like directory by their base names: of one name, the first directory's counts.
@@ -49,9 +73,8 @@ func dropIns(root, kind string) (paths []string) {
 	var names []string
 	for _, dir := range []string{"etc", "run", "usr/local/lib", "usr/lib", "lib"} {
 		dir = filepath.Join(root, dir, kind)
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if name := e.Name(); strings.HasSuffix(name, ".conf") && found[name] == "" {
+		for _, name := range someNames(dir) {
+			if strings.HasSuffix(name, ".conf") && found[name] == "" {
 				found[name] = filepath.Join(dir, name)
 				names = append(names, name)
 			}
@@ -62,6 +85,17 @@ func dropIns(root, kind string) (paths []string) {
 		paths = append(paths, found[name])
 	}
 	return paths
+}
+
+// someNames are names in a folder, at most maxDropIns; none when it is none.
+func someNames(dir string) []string {
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(maxDropIns)
+	return names
 }
 
 func applySysctls(proc, from, text string) (failed []error) {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -326,5 +327,19 @@ func TestParseOwner(t *testing.T) {
 		if got, err := ParseOwner(root, text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
+	}
+}
+
+func TestTidyIsHeldUpByNothing(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan bool)
+	go func() { tidy(fifo); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the boot would wait for a FIFO in /home")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"golang.org/x/sys/unix"
 )
 
 var temporary = regexp.MustCompile(`^\` + TempPrefix + `[0-9a-f]{16}$`)
@@ -22,7 +24,7 @@ func Tidy() (removed []string) {
 const maxLooked = 20_000
 
 func tidy(dir string) (removed []string) {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}

@@ -4,12 +4,12 @@ package identity
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"bhatti/lohar/internal/plain"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,16 +101,9 @@ func resolvConf(servers, search []string) []byte {
 	return []byte(b.String())
 }
 
-func readSome(path string, limit int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	b, _ := io.ReadAll(io.LimitReader(f, limit))
+// readSome is the beginning of a regular file; of anything else nothing.
+func readSome(path string, limit int) string {
+	b, _ := plain.Read(path, limit)
 	return string(b)
 }
 

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func write(t *testing.T, path, content string) {
@@ -123,4 +126,47 @@ func TestValidation(t *testing.T) {
 	if ValidMachineID(strings.Repeat("A", 32)) || !ValidMachineID(strings.Repeat("0", 32)) {
 		t.Error("machine id")
 	}
+}
+
+func TestWhatBlocksIsNeverOpened(t *testing.T) {
+	root := t.TempDir()
+	write(t, root+"/etc/ssh/ssh_host_rsa_key", "secret")
+	write(t, root+"/precious", "precious")
+	for _, name := range []string{"hosts", "machine-id", "hostname", "resolv.conf"} {
+		if err := unix.Mkfifo(filepath.Join(root, "etc", name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, mark := range []func() error{
+		func() error { return unix.Mkfifo(filepath.Join(root, wanted), 0o644) },
+		func() error { return os.Symlink(root+"/precious", filepath.Join(root, wanted)) },
+	} {
+		_ = os.Remove(filepath.Join(root, wanted))
+		write(t, root+"/etc/ssh/ssh_host_rsa_key", "secret")
+		if err := mark(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan bool)
+		go func() {
+			id := Identity{Hostname: "dev", MachineID: strings.Repeat("a", 32), Clone: true}
+			if warnings, err := id.Apply(root); err != nil || len(warnings) > 0 {
+				t.Error(warnings, err)
+			}
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Fatal("the identity waits for a FIFO")
+		}
+		if !strings.Contains(read(t, root+"/etc/hosts"), "dev") || !WantsHostKeys(root) || read(t, root+"/precious") != "precious" {
+			t.Error("not applied, or written through a link")
+		}
+	}
+	_ = os.Remove(root + "/run/sshd.pid")
+	_ = os.MkdirAll(root+"/run", 0o755)
+	if err := unix.Mkfifo(root+"/run/sshd.pid", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ReloadSSH(root)
 }

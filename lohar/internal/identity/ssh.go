@@ -18,9 +18,13 @@ func removeHostKeys(root string) error {
 	if err != nil || len(keys) == 0 {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(root, wanted), nil, 0o600); err != nil {
+	mark := filepath.Join(root, wanted)
+	_ = os.Remove(mark) // whatever else it may be
+	f, err := os.OpenFile(mark, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
 		return err
 	}
+	_ = f.Close()
 	for _, k := range keys {
 		if err := os.Remove(k); err != nil {
 			return err

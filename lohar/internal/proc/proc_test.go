@@ -5,6 +5,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestLookupUser(t *testing.T) {
@@ -80,5 +81,30 @@ func TestAsUsesTheUsersRights(t *testing.T) {
 func TestSignalNames(t *testing.T) {
 	if SignalName(syscall.SIGKILL) != "KILL" || SignalName(40) != "RT40" || ParseSignal("INT") != syscall.SIGINT || ParseSignal("NOPE") != 0 {
 		t.Error("names")
+	}
+}
+
+func TestAccountsThatAreNoFile(t *testing.T) {
+	root := t.TempDir()
+	_ = os.Mkdir(root+"/etc", 0o755)
+	for _, name := range []string{"passwd", "group"} {
+		if err := syscall.Mkfifo(root+"/etc/"+name, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan bool)
+	go func() {
+		if u := LookupUser(root, 1000); u.Name != "" || u.GID != 1000 {
+			t.Errorf("%+v", u)
+		}
+		if _, ok := FindGroup(root, "wheel"); ok || FindUser(root, "ann") != nil {
+			t.Error("found in a FIFO")
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("every exec would wait for a FIFO")
 	}
 }

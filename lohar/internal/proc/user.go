@@ -1,11 +1,11 @@
 package proc
 
 import (
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"bhatti/lohar/internal/plain"
 )
 
 // User is an identity taken from the image's /etc/passwd and /etc/group.
@@ -94,14 +94,9 @@ func isID(s string, id uint32) bool {
 	return err == nil && uint32(n) == id
 }
 
-// eachAccount calls f with the colon-separated fields of every line until f returns false. A missing file has no lines.
+// eachAccount calls f with the colon-separated fields of every line until f returns false. What is no file has no lines.
 func eachAccount(path string, f func([]string) bool) {
-	file, err := os.Open(path)
-	if err != nil {
-		return
-	}
-	defer file.Close()
-	data, _ := io.ReadAll(io.LimitReader(file, maxAccountFile))
+	data, _ := plain.Read(path, maxAccountFile)
 	for line := range strings.Lines(string(data)) {
 		if !f(strings.Split(strings.TrimRight(line, "\n"), ":")) {
 			return
