@@ -257,6 +257,38 @@ test("ps and ports leave a sleeping sandbox asleep", async () => {
   expect(daemon.last().path).toBe("/sandboxes/dev/processes"); // and no process of its own
 }, 30_000);
 
+test("ports of all: who did not answer is named, and the status says so", async () => {
+  let silent = true;
+  await using daemon = new FakeDaemon(({ path }) =>
+    path === "/ports"
+      ? json([
+          { sandbox_id: "3f0c9a4be17d2256", container_port: 80, proxy_url: "/p/80/" },
+          ...(silent
+            ? [
+                {
+                  sandbox_id: "2",
+                  sandbox: "mute",
+                  error: "no answer",
+                  code: "x",
+                  remedy: "bhatti restart mute",
+                },
+              ]
+            : []),
+        ])
+      : json([sandbox("dev")]),
+  );
+  const partly = await bhatti(["ports"], { url: daemon.url });
+  expect([partly.code, partly.stdout, partly.stderr]).toEqual([
+    1,
+    `SANDBOX  PORT  URL\ndev        80  ${daemon.url}/p/80/\n`,
+    "note: sandbox/mute did not answer: no answer; bhatti restart mute\n",
+  ]);
+  expect(JSON.parse((await bhatti(["ports", "--json"], { url: daemon.url })).stdout)).toHaveLength(2);
+  silent = false;
+  expect(await bhatti(["ports"], { url: daemon.url })).toMatchObject({ code: 0, stderr: "" });
+  expect((await bhatti(["ports", "--wake"], { url: daemon.url })).code).toBe(2);
+}, 30_000);
+
 test("files: binary both ways, size told, nothing half-written", async () => {
   using home = new Home();
   const data = crypto.getRandomValues(new Uint8Array(300_000));

@@ -34,6 +34,10 @@ export interface GuestProcess {
   argv: string;
 }
 
+export type PortOfAll =
+  | { sandbox_id: string; container_port: number; proxy_url: string }
+  | { sandbox_id: string; sandbox: string; error: string; code: string; remedy?: string };
+
 export class SandboxesClient {
   constructor(private readonly http: Http) {}
 
@@ -105,6 +109,11 @@ export class SandboxesClient {
   /** What runs in the guest. Wakes it. */
   processes(ref: string): Promise<GuestProcess[]> {
     return this.http.json("GET", path`/sandboxes/${ref}/processes`, { timeoutMs: LIFE_MS });
+  }
+
+  /** Of all that are hot; one that did not answer has `error` instead of a port. Wakes none. */
+  allPorts(): Promise<PortOfAll[]> {
+    return this.http.json("GET", "/ports", { timeoutMs: LIFE_MS });
   }
 
   /** Listening TCP ports of the guest. Wakes it. */

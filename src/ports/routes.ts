@@ -6,12 +6,15 @@ import { only } from "../http/server.ts";
 import { AppError, badRequest } from "../lib/errors.ts";
 import { releasing } from "../lib/releasing.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
-import type { Sandboxes } from "../sandboxes/service.ts";
+import type { GuestLease, Sandboxes, SandboxView } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import { parseResponse, serializeRequest } from "./http-tunnel.ts";
 
 /** Requests that are passed through to a sandbox: not calls of the API, whatever their number. */
 export const isProxied = (path: string): boolean => /^\/sandboxes\/[^/]+\/proxy\//.test(path);
+
+/** How long a list of all waits for one that comes or goes, ms. */
+const LEASE_MS = 5000;
 
 export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
@@ -35,31 +38,37 @@ export function proxyRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
   app.get("/ports", async (c) => {
     const user = c.get("user");
     const hot = sandboxes.list(user).filter((sandbox) => sandbox.thermal === "hot");
-    const all = await Promise.all(
-      hot.map(async ({ id }) => {
-        const lease = await sandboxes.lease(user, id, "ports", AbortSignal.timeout(5000)).catch(() => null);
-        if (!lease) return [];
-        try {
-          const ports = await lease.guest.ports();
-          return ports.map(({ port }) => ({
-            sandbox_id: id,
-            container_port: port,
-            proxy_url: `/sandboxes/${id}/proxy/${port}/`,
-          }));
-        } catch {
-          return [];
-        } finally {
-          lease.release();
-        }
-      }),
-    );
-    return reply(c, all.flat());
+    return reply(c, (await Promise.all(hot.map((sandbox) => portsOf(c, sandboxes, sandbox)))).flat());
   });
   app.all("/ports", only("GET"));
 
   app.all("/sandboxes/:ref/proxy/:port{[^/]+}", (c) => proxy(c, sandboxes));
   app.all("/sandboxes/:ref/proxy/:port{[^/]+}/*", (c) => proxy(c, sandboxes));
   return app;
+}
+
+/** Of one of several: one that does not answer takes the place of its ports, and does not keep the others waiting. */
+async function portsOf(c: Context<AppEnv>, sandboxes: Sandboxes, { id, name }: SandboxView) {
+  const late = AbortSignal.timeout(LEASE_MS);
+  let lease: GuestLease | undefined;
+  try {
+    lease = await sandboxes.lease(c.get("user"), id, "ports", late);
+    const ports = await lease.guest.ports();
+    return ports.map(({ port }) => ({
+      sandbox_id: id,
+      container_port: port,
+      proxy_url: `/sandboxes/${id}/proxy/${port}/`,
+    }));
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code === "not_found") return []; // destroyed meanwhile
+    const error =
+      !lease && late.aborted
+        ? new AppError("timeout", `sandbox "${name}" was busy for ${LEASE_MS / 1000} s`, { cause })
+        : named(cause, { sandbox: name });
+    return [{ sandbox_id: id, sandbox: name, ...((await c.get("tell")(error).json()) as { error: string }) }];
+  } finally {
+    lease?.release();
+  }
 }
 
 async function proxy(c: Context<AppEnv>, sandboxes: Sandboxes): Promise<Response> {
