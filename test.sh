@@ -16,6 +16,7 @@ usage: sudo ./test.sh [SUITE]...        default: check go unit e2e security
   fresh      install.sh and 'check go unit' on a bare Debian 12 and 13 ('fresh bookworm' or 'fresh trixie': one of them)
   bench      the benchmark, as a suite that fails when it does not end well
   e2e-NAME   one file of e2e, security or lab: e2e-thermal is test/e2e/thermal.test.ts
+  lab-in …   the files that follow run inside the lab: lab-in e2e-thermal src/engine/ring.test.ts
 
   BHATTI_TEST_JOBS=N        VM suites side by side (default: 2 where there are two cores)
   BHATTI_TEST_LOGS=DIR      logs, one a suite (default /var/log/bhatti-test)
@@ -25,9 +26,19 @@ usage: sudo ./test.sh [SUITE]...        default: check go unit e2e security
 TEXT
 }
 
-suites=() files=() breaks=() releases=()
+suites=() files=() breaks=() releases=() inside=() lab=
 for word in "$@"; do
+  if [ -n "$lab" ]; then
+    case $word in
+      src/*) file=$word ;;
+      *) file=test/${word%%-*}/${word#*-}.test.ts ;;
+    esac
+    [ -e "$file" ] || { echo "error: $file does not exist" >&2 && exit 2; }
+    inside+=("$file")
+    continue
+  fi
   case $word in
+    lab-in) lab=1 ;;
     -h | --help)
       usage
       exit 0
@@ -100,13 +111,18 @@ vm_jobs() { # SECONDS FOLDER…
 jobs=${BHATTI_TEST_JOBS:-$(($(nproc) > 1 ? 2 : 1))}
 mapfile -t beside < <(vm_jobs 1800 e2e security)
 mapfile -t alone < <(vm_jobs 3000 lab)
-if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]})) -gt 0 ] || wants breaks; then
+if [ $((${#beside[@]} + ${#alone[@]} + ${#breaks[@]} + ${#inside[@]})) -gt 0 ] || wants breaks; then
   # Also after an interruption. Kernel and image are kept for the next run when somebody works on the suites.
   trap 'bun test/e2e/leftovers.ts "$BHATTI_TEST_CLAIMS"; [ -n "${BHATTI_TEST_KEEP_BASE:-}" ] || bun test/e2e/clean.ts' EXIT
   export BHATTI_TEST_CLAIMS=$LOGS/results/.claims-$$
   run_check test-base 900 bun test/e2e/prepare.ts
   run_jobs "$jobs" "${beside[@]}"
   run_jobs 1 "${alone[@]}"
+  for file in "${inside[@]}"; do
+    name=${file#test/}
+    name=${name%.test.ts}
+    IN_LAB=1 run_bun "lab-in-${name//\//-}" 5400 "$file"
+  done
   for job in "${beside[@]}"; do
     read -r name limit file <<<"$job"
     again "$name" run_bun "$name" "$limit" "$file"

@@ -2,7 +2,7 @@
 # SECONDS REMARK. A run that was killed, timed out or ended badly without a failed test in it counts as a failure.
 # shellcheck shell=bash
 
-passed=0 failed=0 skipped=0 bad=()
+passed=0 failed=0 skipped=0 bad=() IN_LAB=
 
 # finish NAME STATUS PASSED FAILED SKIPPED SECONDS: prints and records one suite. STATUS is that of `timeout` or the runner.
 finish() {
@@ -60,12 +60,12 @@ run_check() {
   finish "$name" $status $((status == 0)) $((status != 0)) 0 $((SECONDS - began))
 }
 
-# run_bun NAME SECONDS FILE…: counts come from the runner's own report or, when it died before writing one, from its output.
+# run_bun NAME SECONDS FILE…: with IN_LAB=1 inside the lab. Counts come from the runner's own report or, when it died before writing one, from its output.
 run_bun() {
   local name=$1 limit=$2 began=$SECONDS report="$LOGS/$1.xml" status head p f s
   shift 2
   rm -f "$report"
-  limited "$name" "$limit" bun test --timeout 120000 --reporter=junit --reporter-outfile="$report" "$@" >"$LOGS/$name.log" 2>&1
+  limited "$name" "$limit" bun ${IN_LAB:+test/lab/in.ts} test --timeout $((IN_LAB ? 400000 : 120000)) --reporter=junit --reporter-outfile="$report" "$@" >"$LOGS/$name.log" 2>&1
   status=$?
   head=$(grep -o -m1 '<testsuites [^>]*>' "$report" 2>/dev/null)
   if [ -n "$head" ]; then

@@ -5,14 +5,6 @@ import { Lab } from "./machine.ts";
 let lab: Lab;
 beforeAll(async () => {
   lab = await Lab.start();
-  await lab.put(
-    "src",
-    "test/lab",
-    "package.json",
-    "node_modules/bun",
-    "node_modules/.bin",
-    "node_modules/pino",
-  );
 }, 900_000);
 afterAll(async () => {
   await lab?.stop();
