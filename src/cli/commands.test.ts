@@ -257,6 +257,56 @@ test("ps and ports leave a sleeping sandbox asleep", async () => {
   expect(daemon.last().path).toBe("/sandboxes/dev/processes"); // and no process of its own
 }, 30_000);
 
+test("what is sent from a regular file is sent again when the server was busy; a pipe says what helps", async () => {
+  using home = new Home();
+  const file = join(home.dir, "data");
+  writeFileSync(file, "x".repeat(300_000));
+  let calls = 0;
+  await using daemon = new FakeDaemon(() =>
+    ++calls % 2 === 1
+      ? json({ error: "busy", code: "rate_limited" }, 429, { "retry-after": "1" })
+      : json({ name: "s", size_mb: 1, kind: "disk" }),
+  );
+  const sent = () => daemon.seen.splice(0).map((request) => request.body.length);
+  const url = daemon.url;
+  expect(await bhatti(["file", "write", "dev", "/f", file], { url })).toMatchObject({
+    code: 0,
+    stdout: "ok\n",
+  });
+  expect(sent()).toEqual([300_000, 300_000]);
+  expect(await bhatti(["snapshot", "import", file], { url })).toMatchObject({ code: 0 });
+  expect(sent()).toEqual([300_000, 300_000]);
+  const redirected = Bun.spawn(
+    [
+      "sh",
+      "-c",
+      `exec "$0" "$@" < ${file}`,
+      process.execPath,
+      join(import.meta.dir, "..", "main.ts"),
+      "file",
+      "write",
+      "dev",
+      "/f",
+    ],
+    { env: { PATH: process.env.PATH, HOME: home.dir, BHATTI_URL: url, BHATTI_TOKEN: "bht_test" } },
+  );
+  expect(await redirected.exited).toBe(0);
+  expect(sent()).toEqual([300_000, 300_000]);
+  const pipe = new ReadableStream<Uint8Array>({
+    async start(out) {
+      await Bun.sleep(50);
+      out.enqueue(Buffer.from("abc"));
+      out.close();
+    },
+  });
+  const piped = await bhatti(["file", "write", "dev", "/f"], { url, stdin: pipe });
+  expect([piped.code, piped.stderr]).toEqual([
+    1,
+    "error: busy\nhint:  what was read from a pipe cannot be sent again: run it again in 1 s, or name a regular file, which is sent again by itself\n",
+  ]);
+  expect(sent()).toEqual([3]);
+}, 30_000);
+
 test("ports of all: who did not answer is named, and the status says so", async () => {
   let silent = true;
   await using daemon = new FakeDaemon(({ path }) =>

@@ -118,13 +118,57 @@ test("waiting for the server's limits is told after two seconds, and Ctrl-C ends
   expect(daemon.seen.length).toBeGreaterThanOrEqual(2);
 }, 20_000);
 
-test("a body that is a stream is not sent twice", async () => {
-  await using daemon = new FakeDaemon(() =>
-    Response.json({ error: "wait", code: "rate_limited" }, { status: 429, headers: { "retry-after": "0" } }),
-  );
+const busyUntil = (call: number, told: string[]) => {
+  let calls = 0;
+  return ({ body }: { body: string }) => {
+    told.push(body);
+    return ++calls < call
+      ? Response.json(
+          { error: "wait", code: "rate_limited" },
+          { status: 429, headers: { "retry-after": "0" } },
+        )
+      : Response.json({});
+  };
+};
+
+test("a body that is a stream is not sent twice, and the refusal says what helps", async () => {
+  const told: string[] = [];
+  await using daemon = new FakeDaemon(busyUntil(9, told));
   const error = await new Client({ url: daemon.url }).files
     .write("s", "/a", stream("x"))
     .catch((e: unknown) => e);
-  expect(error).toMatchObject({ code: "rate_limited" });
-  expect(daemon.seen.length).toBe(1);
+  expect(error).toMatchObject({
+    code: "rate_limited",
+    remedy: expect.stringContaining("or name a regular file"),
+  });
+  expect(told).toEqual(["x"]);
+});
+
+test("a body that can be made anew is sent until it is taken", async () => {
+  const told: string[] = [];
+  await using daemon = new FakeDaemon(busyUntil(3, told));
+  await new Client({ url: daemon.url }).files.write("s", "/a", () => stream("x", "y"), { size: 2 });
+  expect(told).toEqual(["xy", "xy", "xy"]);
+});
+
+test("a server that refuses before it has read a large body: the refusal is heard, and the body sent again", async () => {
+  let calls = 0;
+  let got = 0;
+  using server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    async fetch(request) {
+      if (++calls < 3)
+        return Response.json(
+          { error: "wait", code: "rate_limited" },
+          { status: 429, headers: { "retry-after": "0" } },
+        );
+      for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) got += chunk.length;
+      return Response.json({});
+    },
+  });
+  const size = 64 << 20;
+  const body = () => new Blob([new Uint8Array(size)]).stream();
+  await new Client({ url: `http://127.0.0.1:${server.port}` }).files.write("s", "/a", body, { size });
+  expect([calls, got]).toEqual([3, size]);
 });

@@ -19,12 +19,15 @@ export interface RequestOptions {
   query?: Record<string, string | number | boolean | string[] | undefined>;
   /** Sent as JSON. */
   json?: unknown;
-  body?: Blob | ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer>;
+  /** A function makes it anew each time the request is sent; a stream can be sent once. */
+  body?: Body | (() => Body);
   headers?: Record<string, string>;
   /** Until the headers of the answer, ms. Default 60 000; 0 = no limit. The body is not limited. */
   timeoutMs?: number;
   signal?: AbortSignal;
 }
+
+export type Body = Blob | ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer>;
 
 /** One server, one key. Names in paths go through `path`, which encodes them. */
 export class Http {
@@ -38,7 +41,7 @@ export class Http {
 
   /**
    * Sends one request and returns its answer, whose status is below 300.
-   * A refusal by the server's limits is waited for as it asks, unless the body was a stream that is gone.
+   * A refusal by the server's limits is waited for as it asks, unless the body was a stream that is gone: the remedy says so.
    * @throws ApiError for any other answer, TransportError when there was none.
    */
   async request(method: string, path: string, options: RequestOptions = {}): Promise<Response> {
@@ -47,7 +50,7 @@ export class Http {
       try {
         return await this.once(method, path, options);
       } catch (error) {
-        if (options.body instanceof ReadableStream) throw error;
+        if (options.body instanceof ReadableStream) throw onlyOnce(error);
         await patience.orThrow(error);
       }
     }
@@ -111,13 +114,14 @@ export class Http {
     const timeoutMs = options.timeoutMs ?? 60_000;
     const alarm = timeoutMs > 0 ? setTimeout(() => timer.abort(), timeoutMs) : undefined;
     const signals = [timer.signal, this.options.signal, options.signal].filter((s) => s !== undefined);
+    const body = typeof options.body === "function" ? options.body() : options.body;
     const started = performance.now();
     let response: Response;
     try {
       response = await fetch(this.base + path + queryString(options.query), {
         method,
         headers,
-        body: options.json !== undefined ? JSON.stringify(options.json) : (options.body ?? null),
+        body: options.json !== undefined ? JSON.stringify(options.json) : (body ?? null),
         redirect: "manual",
         keepalive: false,
         signal: signals.length === 1 ? timer.signal : AbortSignal.any(signals),
@@ -172,6 +176,15 @@ function queryString(query: RequestOptions["query"]): string {
   }
   const text = search.toString();
   return text === "" ? "" : `?${text}`;
+}
+
+/** A refusal that would have been waited for. */
+function onlyOnce(error: unknown): unknown {
+  if (!(error instanceof ApiError) || error.code !== "rate_limited") return error;
+  const { status, message, code, requestId, retryAfter } = error;
+  const when = retryAfter ? `in ${retryAfter} s` : "in a moment";
+  const remedy = `what was read from a pipe cannot be sent again: run it again ${when}, or name a regular file, which is sent again by itself`;
+  return new ApiError(status, message, code, remedy, requestId, retryAfter);
 }
 
 function reason(cause: unknown): string {

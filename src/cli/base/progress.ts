@@ -20,6 +20,17 @@ export async function withSpinner<T>(text: string, work: () => Promise<T>): Prom
 /** Counts the bytes of a stream that passes, or is told of them (`set`). `total`: bytes, where known. */
 export function meter(text: string, total?: number) {
   let done = 0;
+  const through = (stream: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> => {
+    done = 0;
+    return stream.pipeThrough(
+      new TransformStream<Uint8Array, Uint8Array>({
+        transform(chunk, out) {
+          done += chunk.length;
+          out.enqueue(chunk);
+        },
+      }),
+    );
+  };
   const line = ticker((s) => {
     const rate = s > 0 ? `, ${bytes(done / s)}/s` : "";
     const part = total ? ` of ${bytes(total)} (${Math.floor((done / total) * 100)} %)` : "";
@@ -35,16 +46,12 @@ export function meter(text: string, total?: number) {
       total = of;
     },
     end: line.end,
-    /** The same stream, counted. */
-    through(stream: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
-      return stream.pipeThrough(
-        new TransformStream<Uint8Array, Uint8Array>({
-          transform(chunk, out) {
-            done += chunk.length;
-            out.enqueue(chunk);
-          },
-        }),
-      );
+    /** The same stream, counted from its beginning. */
+    through,
+    /** The same for one whose length is known only now. */
+    of(size?: number) {
+      total = size;
+      return through;
     },
   };
 }

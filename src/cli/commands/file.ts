@@ -97,10 +97,9 @@ const writeFile = () =>
     .action(async (sandbox: string, path: string, local: string | undefined, _flags, self) => {
       const flags = options<{ mode?: string; owner?: string }>(self);
       const client = connect(flags);
-      const { stream, size } = source(local);
-      const progress = meter(clean(path), size);
+      const progress = meter(clean(path));
+      const { body, size } = source(local, progress.of);
       try {
-        const body = progress.through(stream);
         await client.files.write(sandbox, guestPath(path), body, { ...flags, size });
       } finally {
         progress.end();

@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -17,13 +18,31 @@ import { onInterrupt } from "../base/signals.ts";
 const failed = (what: string, file: string, cause: unknown) =>
   new CliError(`cannot ${what} ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
 
-/** A stream of the file, or of stdin for "-" or undefined; `size` in bytes where it is known beforehand. */
-export function source(file: string | undefined): { stream: ReadableStream<Uint8Array>; size?: number } {
+export interface Source {
+  /** Bytes, where known beforehand. */
+  size?: number;
+  /** What is sent: a function where it can be read anew. */
+  body: ReadableStream<Uint8Array> | (() => ReadableStream<Uint8Array>);
+}
+
+/** The file, or stdin for "-" or undefined. `pass` is what each stream goes through, from its beginning. */
+export function source(
+  file: string | undefined,
+  pass: (size?: number) => (stream: ReadableStream<Uint8Array>) => ReadableStream<Uint8Array>,
+): Source {
   if (file === undefined || file === "-") {
     if (isTty(0)) write(2, "reading from the terminal; end with Ctrl-D\n");
     const stat = fstatSync(0);
     // A redirected file may have been read in part already; then its size says nothing.
-    return { stream: Bun.stdin.stream(), size: stat.isFile() && position() === 0 ? stat.size : undefined };
+    if (!stat.isFile() || position() !== 0) return { body: pass()(Bun.stdin.stream()) };
+    const through = pass(stat.size);
+    let first = true;
+    const body = () => {
+      const stream = first ? Bun.stdin.stream() : again("/proc/self/fd/0", "stdin", stat.size);
+      first = false;
+      return through(stream);
+    };
+    return { body, size: stat.size };
   }
   let fd: number;
   try {
@@ -34,7 +53,16 @@ export function source(file: string | undefined): { stream: ReadableStream<Uint8
   const stat = fstatSync(fd);
   closeSync(fd);
   if (stat.isDirectory()) throw new CliError(`${file} is a directory`);
-  return { stream: Bun.file(file).stream(), size: stat.isFile() ? stat.size : undefined };
+  if (!stat.isFile()) return { body: pass()(Bun.file(file).stream()) };
+  const through = pass(stat.size);
+  return { body: () => through(again(file, file, stat.size)), size: stat.size };
+}
+
+/** The file from its beginning, which still has the size that was announced. */
+function again(path: string, name: string, size: number): ReadableStream<Uint8Array> {
+  const now = statSync(path, { throwIfNoEntry: false });
+  if (now?.size !== size) throw new CliError(`${name} changed while it was sent`, { remedy: "run it again" });
+  return Bun.file(path).stream();
 }
 
 /** Offset of stdin; 0 where the system does not tell. */

@@ -67,10 +67,10 @@ export const importCommand = () =>
       const name = flags.name ?? (file === "-" ? undefined : basename(file).replace(/(\.tar)?(\.zst)?$/, ""));
       if (!name) throw usage("--name is required when the archive comes from stdin");
       const client = connect(flags);
-      const { stream, size } = source(file);
-      const progress = meter(clean(name), size);
+      const progress = meter(clean(name));
+      const { body, size } = source(file, progress.of);
       try {
-        const s = await client.snapshots.import(name, progress.through(stream), {
+        const s = await client.snapshots.import(name, body, {
           cold: flags.cold === true,
           trustState: flags.trustState === true,
           size,
