@@ -257,6 +257,61 @@ test("ps and ports leave a sleeping sandbox asleep", async () => {
   expect(daemon.last().path).toBe("/sandboxes/dev/processes"); // and no process of its own
 }, 30_000);
 
+test("an empty name is a mistake of a script, not a wish for any name", async () => {
+  await using daemon = new FakeDaemon(() => json(sandbox("surprise"), 201));
+  for (const args of [
+    ["create", ""],
+    ["create", "--name", ""],
+    ["fork", "dev", "--name", ""],
+    ["fork", "dev", "--name", "a,"],
+    ["snapshot", "resume", "s", "--name", ""],
+  ]) {
+    const refused = await bhatti(args, { url: daemon.url });
+    expect([args, refused.code, refused.stderr]).toEqual([args, 2, expect.stringContaining("is empty")]);
+  }
+  expect(daemon.seen).toEqual([]);
+  expect((await bhatti(["create"], { url: daemon.url })).code).toBe(0);
+}, 30_000);
+
+test("what was there before is told from what was done: start, labels", async () => {
+  let hot = false;
+  await using daemon = new FakeDaemon(({ method }) =>
+    json(
+      method === "PATCH"
+        ? sandbox("dev", hot ? {} : { labels: { b: "2", a: "1" } })
+        : sandbox("dev", hot ? { already_running: true } : {}),
+    ),
+  );
+  const { url } = daemon;
+  expect((await bhatti(["start", "dev"], { url })).stdout).toBe("sandbox/dev started\n");
+  expect((await bhatti(["edit", "dev", "--label", "b=2"], { url })).stdout).toContain("  labels: a=1,b=2\n");
+  expect((await bhatti(["edit", "dev", "--keep-hot"], { url })).stdout).not.toContain("labels");
+  hot = true;
+  expect((await bhatti(["start", "dev"], { url })).stdout).toBe("sandbox/dev was running already\n");
+  expect((await bhatti(["edit", "dev", "--label-delete", "a"], { url })).stdout).toContain("  labels: -\n");
+}, 30_000);
+
+test("inspect says what keeps a sandbox awake from inside", async () => {
+  let guest_work: unknown;
+  await using daemon = new FakeDaemon(() => json(sandbox("dev", { leases: [], guest_work })));
+  const shown = async (work: unknown) => {
+    guest_work = work;
+    return /In the guest: +(.*)/.exec((await bhatti(["inspect", "dev"], { url: daemon.url })).stdout)?.[1];
+  };
+  const none = { execs: 0, detached: 0, init_running: false, cpu_percent: null, busy: false };
+  expect(await shown({ execs: 1, detached: 2, init_running: true, cpu_percent: 85, busy: true })).toBe(
+    "1 command, 2 detached jobs, the init script, CPU 85 %: stays awake",
+  );
+  expect(await shown(none)).toBe("no work that keeps it awake");
+  expect(await shown({ ...none, cpu_percent: 3 })).toBe("no work that keeps it awake (CPU 3 %)");
+  expect(await shown(undefined)).toBeUndefined();
+}, 30_000);
+
+test("host is in the help, and has its own", async () => {
+  expect((await bhatti(["--help"])).stdout).toMatch(/^ {2}host +install and maintain this host/m);
+  expect((await bhatti(["host", "--help"])).stdout).toContain("Examples:");
+});
+
 test("what is sent from a regular file is sent again when the server was busy; a pipe says what helps", async () => {
   using home = new Home();
   const file = join(home.dir, "data");
@@ -488,6 +543,7 @@ test("admin: status, events newest first and by time, follow as lines, metrics",
     ts,
     type: "sandbox.created",
     user_id: "u",
+    user_name: "ann",
     sandbox_id: "s",
     meta: { name: "dev", cpus: id },
   });
@@ -507,7 +563,9 @@ test("admin: status, events newest first and by time, follow as lines, metrics",
   expect(late.length).toBe(1);
   expect((await bhatti(["admin", "events", "--since", "yesterday"], { url })).code).toBe(2);
   expect(JSON.parse((await bhatti(["admin", "events", "-f", "--json"], { url })).stdout).id).toBe(3);
-  expect((await bhatti(["admin", "events"], { url })).stdout).toContain("cpus=2");
+  const shown = (await bhatti(["admin", "events"], { url })).stdout;
+  expect(shown).toContain("cpus=2");
+  expect(shown).toContain("  ann (u)  dev");
   expect(JSON.parse((await bhatti(["admin", "metrics", "--json"], { url })).stdout)).toEqual([
     { name: "a", labels: { b: "c" }, value: 2 },
   ]);

@@ -145,8 +145,7 @@ export const COMMANDS: Entry[] = [
   {
     name: "host",
     group: "Setup & Admin",
-    summary: "install and maintain this host",
-    hidden: true,
+    summary: "install and maintain this host, as root",
     raw: async (args) => (await import("./commands/host.ts")).host(args),
   },
   {

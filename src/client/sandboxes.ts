@@ -1,7 +1,7 @@
-import type { InitView, PatchInput, SandboxDetail, SandboxView } from "../sandboxes/service.ts";
+import type { GuestWork, InitView, PatchInput, SandboxDetail, SandboxView } from "../sandboxes/service.ts";
 import { type Http, path } from "./http.ts";
 
-export type { InitView, SandboxDetail, SandboxView };
+export type { GuestWork, InitView, SandboxDetail, SandboxView };
 
 /** Body of POST /sandboxes. `content` of files is base64. */
 export interface CreateBody {
@@ -85,7 +85,8 @@ export class SandboxesClient {
     });
   }
 
-  start(ref: string, force = false): Promise<SandboxView> {
+  /** `already_running`: it was hot, and nothing was done. */
+  start(ref: string, force = false): Promise<SandboxView & { already_running?: boolean }> {
     return this.http.json("POST", path`/sandboxes/${ref}/start`, {
       json: force ? { force } : {},
       timeoutMs: LIFE_MS,

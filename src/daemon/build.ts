@@ -172,6 +172,7 @@ export async function build(config: Config, log: Logger) {
         events,
         metrics,
         sandboxId: (userId, ref) => sandboxes.registry.find(userId, ref)?.row.id,
+        userName: (id) => users.byId(id)?.name,
       },
       status: {
         metrics,

@@ -56,7 +56,11 @@ const deps = {
     "import",
     "verify",
   ]),
-  events: { events: { list: (filter: unknown) => note("events", filter, []) }, sandboxId: () => undefined },
+  events: {
+    events: { list: (filter: unknown) => note("events", filter, []) },
+    sandboxId: () => undefined,
+    userName: () => undefined,
+  },
   status: {},
   countSandboxes: () => 0,
   countSnapshots: () => 0,

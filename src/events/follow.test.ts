@@ -21,7 +21,7 @@ test("for who follows and does not read no more is held than the log's own bound
     c.set("user", { id: "u", admin: false } as User);
     await next();
   });
-  app.route("/", eventRoutes({ events } as unknown as EventRouteDeps));
+  app.route("/", eventRoutes({ events, userName: () => undefined } as unknown as EventRouteDeps));
   const open = async () => (await app.request("/events?follow=true")).body!.getReader();
   const [sleeps, reads] = [await open(), await open()];
   const count = async (reader: typeof reads, until: number) => {

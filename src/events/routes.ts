@@ -14,6 +14,8 @@ export interface EventRouteDeps {
   metrics: Metrics;
   /** Id of the user's sandbox of that id or name. */
   sandboxId(userId: string, ref: string): string | undefined;
+  /** Of a user who is still there. */
+  userName(userId: string): string | undefined;
 }
 
 const PING_MS = 20_000;
@@ -31,9 +33,18 @@ export function eventRoutes(deps: EventRouteDeps): Hono<AppEnv> {
       sinceId: asked.since,
       limit: asked.limit,
     };
-    if (!asked.follow) return reply(c, deps.events.list(filter).map(wire));
+    const names = new Map<string, string | undefined>();
+    const nameOf = (id: string) => {
+      if (!names.has(id)) names.set(id, deps.userName(id));
+      return names.get(id);
+    };
+    if (!asked.follow)
+      return reply(
+        c,
+        deps.events.list(filter).map((event) => wire(event, nameOf(event.userId))),
+      );
     c.env?.server?.timeout(c.req.raw, 0);
-    return follow(deps.events, filter, c.req.raw.signal);
+    return follow(deps, filter, c.req.raw.signal);
   });
   app.all("/events", only("GET"));
 
@@ -47,17 +58,18 @@ export function eventRoutes(deps: EventRouteDeps): Hono<AppEnv> {
   return app;
 }
 
-const wire = (event: BhattiEvent) => ({
+const wire = (event: BhattiEvent, userName: string | undefined) => ({
   id: event.id,
   ts: event.ts,
   type: event.type,
   user_id: event.userId,
+  ...(userName === undefined ? {} : { user_name: userName }),
   sandbox_id: event.sandboxId,
   meta: event.meta,
 });
 
 /** Taken only as fast as the client reads: one that lags behind is ended by the log (Events.follow), nothing is held for it. */
-function follow(events: Events, filter: EventFilter, signal: AbortSignal): Response {
+function follow({ events, userName }: EventRouteDeps, filter: EventFilter, signal: AbortSignal): Response {
   const encoder = new TextEncoder();
   const gone = new AbortController();
   const end = AbortSignal.any([signal, gone.signal]);
@@ -76,7 +88,7 @@ function follow(events: Events, filter: EventFilter, signal: AbortSignal): Respo
               await new Promise<void>((resolve) => {
                 room = resolve;
               });
-            controller.enqueue(encoder.encode(encode(wire(event))));
+            controller.enqueue(encoder.encode(encode(wire(event, userName(event.userId)))));
           }
         } catch {
         } finally {

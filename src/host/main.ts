@@ -18,7 +18,12 @@ const HELP = `usage: bhatti host COMMAND
   image NAME [--distro D] [--force]        build the image 'minimal'
   service start|stop|restart|status        the daemon ('stop --save' saves running sandboxes first)
   supervise                                run the daemon and keep it running (without systemd)
-  uninstall [--purge]                      remove the server; --purge also its data`;
+  uninstall [--purge]                      remove the server; --purge also its data
+
+Examples:
+  sudo bhatti host service status
+  sudo bhatti host setup --storage /srv
+  sudo bhatti host memory-pool 64G`;
 
 const parse = (args: string[]) =>
   parseArgs({

@@ -3,12 +3,14 @@ import type { Logger } from "pino";
 import type { Vm } from "../engine/engine.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { SandboxRow } from "./rows.ts";
-import type { Thermal } from "./service.ts";
+import type { GuestWork, Thermal } from "./service.ts";
 
 /** setTimeout cannot wait longer, ms. */
 const MAX_TIMER = 2 ** 31 - 1;
 /** More CPU than this share of one core over the idle time means the guest works. */
 const BUSY_SHARE = 0.15;
+/** Who looks at a sandbox does not wait longer for its guest, ms. */
+const LOOK_MS = 2000;
 /** After so many unanswered activity calls in a row the sandbox is paused all the same: silence must lead somewhere. */
 const MAX_SILENCE = 3;
 
@@ -98,6 +100,22 @@ export class IdleTimer {
     } catch {
       this.silence++;
       return this.silence < MAX_SILENCE;
+    }
+  }
+
+  /** What the guest does, for people; null when it is not hot or does not say. Changes nothing and counts as no activity. */
+  async look(): Promise<GuestWork | null> {
+    const { vm, guest, thermal } = this.actor;
+    if (thermal !== "hot" || !vm || !guest) return null;
+    const wallMs = Date.now() - this.cpu.at;
+    const share = this.cpu.at > 0 && wallMs >= 1000 ? (vm.cpuMs() - this.cpu.ms) / wallMs : null;
+    try {
+      const { execs, detached, initRunning } = await guest.activity(LOOK_MS);
+      const busy = execs > 0 || detached > 0 || initRunning || (share ?? 0) > BUSY_SHARE;
+      const cpu_percent = share === null ? null : Math.max(0, Math.round(share * 100));
+      return { execs, detached, init_running: initRunning, cpu_percent, busy };
+    } catch {
+      return null;
     }
   }
 

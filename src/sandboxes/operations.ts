@@ -88,9 +88,9 @@ export const sandboxOperations: Operation[] = [
   {
     method: "post",
     path: "/sandboxes/{sandbox}/start",
-    summary: "To hot",
+    summary: "To hot; already_running when it was",
     body: startSchema,
-    result: sandbox,
+    result: sandbox.extend({ already_running: z.boolean().optional() }),
   },
   {
     method: "post",

@@ -76,7 +76,8 @@ export function sandboxRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<App
   app.all("/sandboxes/:ref/stop", only("POST"));
   app.post("/sandboxes/:ref/start", async (c) => {
     const { force } = await decode(c, startSchema, true);
-    return reply(c, await sandboxes.start(c.get("user"), c.req.param("ref"), { force }));
+    const { already, ...sandbox } = await sandboxes.start(c.get("user"), c.req.param("ref"), { force });
+    return reply(c, { ...sandbox, ...(already ? { already_running: true } : {}) });
   });
   app.all("/sandboxes/:ref/start", only("POST"));
   app.post("/sandboxes/:ref/restart", async (c) => {

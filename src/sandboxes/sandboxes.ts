@@ -82,7 +82,8 @@ export class SandboxService implements Sandboxes, Copies {
 
   async inspect(user: User, ref: string): Promise<SandboxDetail> {
     const actor = this.registry.get(user.id, ref);
-    const [disk, memory] = await Promise.all([
+    const [work, disk, memory] = await Promise.all([
+      actor.idle.look(),
       this.deps.storage
         .usage(actor.dir)
         .catch(() => ({ allocatedBytes: 0, exclusiveBytes: null as number | null })),
@@ -94,6 +95,7 @@ export class SandboxService implements Sandboxes, Copies {
       disk_used_bytes: disk.allocatedBytes + this.deps.memoryPool.allocated("sandboxes", actor.row.engine_id),
       disk_exclusive_bytes: disk.exclusiveBytes,
       leases: actor.leases(),
+      ...(work ? { guest_work: work } : {}),
       generation: actor.row.generation,
     };
   }
@@ -135,8 +137,13 @@ export class SandboxService implements Sandboxes, Copies {
     return view(actor);
   }
 
-  async start(user: User, ref: string, options: { force?: boolean } = {}): Promise<SandboxView> {
+  async start(
+    user: User,
+    ref: string,
+    options: { force?: boolean } = {},
+  ): Promise<SandboxView & { already: boolean }> {
     const actor = this.registry.get(user.id, ref);
+    const already = actor.isHot() && !actor.health.sick;
     if (options.force && actor.health.sick) {
       await actor.restart({ force: true, reason: "memory_lost" });
     } else if (options.force && actor.row.last_error) {
@@ -146,8 +153,8 @@ export class SandboxService implements Sandboxes, Copies {
     }
     await actor.ensureHot();
     await actor.health.insist();
-    this.event("sandbox.started", actor, { name: actor.row.name, reason: "api" });
-    return view(actor);
+    if (!already) this.event("sandbox.started", actor, { name: actor.row.name, reason: "api" });
+    return { ...view(actor), already };
   }
 
   async restart(user: User, ref: string, options: { force?: boolean } = {}): Promise<SandboxView> {

@@ -70,12 +70,25 @@ export interface SandboxView {
   init?: InitView;
 }
 
+/** Each of these keeps a sandbox awake: commands, detached jobs, the script of `init`, the CPU from BUSY_SHARE on (idle.ts). */
+export interface GuestWork {
+  execs: number;
+  detached: number;
+  init_running: boolean;
+  /** Of one core since the last request; null when that was less than a second ago. */
+  cpu_percent: number | null;
+  /** It is kept awake by any of them. */
+  busy: boolean;
+}
+
 /** `inspect` adds figures that cost a look at the host. Never wakes. */
 export interface SandboxDetail extends SandboxView {
   memory_held_bytes: number;
   disk_used_bytes: number;
   disk_exclusive_bytes: number | null;
   leases: { kind: string; since: string }[];
+  /** What the guest does by itself; absent when it is not hot, or did not say so in time. */
+  guest_work?: GuestWork;
   generation: number;
   timings_ms?: Record<string, number>;
 }
@@ -147,8 +160,8 @@ export interface Sandboxes {
   destroy(user: User, ref: string): Promise<void>;
   /** To cold. `sync`: resolves only when durable. Stopping the stopped succeeds. */
   stop(user: User, ref: string, options?: { sync?: boolean }): Promise<SandboxView>;
-  /** To hot. `force`: gives up memory that cannot be restored and boots from disk. */
-  start(user: User, ref: string, options?: { force?: boolean }): Promise<SandboxView>;
+  /** To hot. `force`: gives up memory that cannot be restored and boots from disk. `already`: it was hot, and stays as it is. */
+  start(user: User, ref: string, options?: { force?: boolean }): Promise<SandboxView & { already: boolean }>;
   /**
    * Boots it from its disk, whatever state it is in. A guest that answers shuts down first, so that nothing is lost that was
    * written; `force`, and a guest that does not: as if the power was cut. Hot when it returns.

@@ -110,6 +110,11 @@ export class Users {
     return row ? toUser(row) : null;
   }
 
+  byId(id: string): User | null {
+    const row = this.store.db.query<UserRow, [string]>(`SELECT ${COLUMNS} FROM users WHERE id = ?`).get(id);
+    return row ? toUser(row) : null;
+  }
+
   /** Refused while the user owns sandboxes or snapshots. */
   delete(name: string): void {
     this.store.transaction(() => {

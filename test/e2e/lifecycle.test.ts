@@ -118,6 +118,18 @@ describe("exec", () => {
     expect(await until(() => api.sh("main", `cat ${output_file}`))).toBe("done");
   });
 
+  test("a job keeps it awake, and inspect says so; start says that it ran", async () => {
+    const { pid } = (await api.exec("main", ["sleep", "1000"], { detach: true })) as never as { pid: number };
+    const work = async () => (await api.ok("GET", "/sandboxes/main?detail=true")).guest_work;
+    expect(await work()).toMatchObject({ execs: 0, detached: 1, init_running: false, busy: true });
+    await api.exec("main", ["kill", String(pid)]);
+    await until(async () => ((await work()).detached === 0 ? "ended" : ""));
+    expect(await api.ok("POST", "/sandboxes/main/start")).toMatchObject({ already_running: true });
+    await api.stop("main");
+    expect((await api.ok("GET", "/sandboxes/main?detail=true")).guest_work).toBeUndefined();
+    expect((await api.ok("POST", "/sandboxes/main/start")).already_running).toBeUndefined();
+  }, 30_000);
+
   test("orphans are reaped and never steal a status", async () => {
     await Promise.all(
       Array.from({ length: 8 }, async (_, i) => {
@@ -155,6 +167,9 @@ describe("files", () => {
     const head = await api.call("HEAD", `${file}/etc/hostname`);
     expect(head.status).toBe(200);
     expect(head.headers.get("x-file-isdir")).toBe("false");
+    expect(await api.ok("GET", `${file}/etc/passwd&ls=true`)).toMatchObject([
+      { name: "/etc/passwd", kind: "file" },
+    ]);
     const listed = async () => {
       const entries = await api.ok<{ name: string; is_dir: boolean }[]>("GET", `${file}/tmp/many&ls=true`);
       expect(entries.every((entry) => !entry.is_dir)).toBe(true);
@@ -172,7 +187,7 @@ describe("files", () => {
   test.each([
     ["missing file", "GET", "/no/such", 404],
     ["a directory", "GET", "/etc", 400],
-    ["list of a file", "GET", "/etc/passwd&ls=true", 400],
+    ["list below a file", "GET", "/etc/passwd/x&ls=true", 400],
     ["a device", "GET", "/dev/zero", 400],
     ["relative", "GET", "etc/passwd", 400],
     ["NUL", "GET", "/etc%00x", 400],

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -50,7 +51,7 @@ type fileListRequest struct {
 }
 
 // fileList streams a directory of any size in bounded memory, sorted as long as it has at most sortedEntries. Entries that
-// vanish meanwhile are left out.
+// vanish meanwhile are left out. Anything else has one entry, named by the path as it was given (ls(1)).
 func fileList(c *conn, r *fileListRequest) (any, error) {
 	path, err := r.path()
 	if err == nil && r.Limit < 0 {
@@ -59,15 +60,22 @@ func fileList(c *conn, r *fileListRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, st, err := files.Open(path, unix.O_RDONLY)
+	fd, _, err := files.Open(path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENOENT) { // a link to nothing is something
+		l := &listing{c: c, fd: unix.AT_FDCWD}
+		if _, err2 := l.add([]string{path}); err2 != nil {
+			return nil, err2
+		}
+		if l.count == 0 {
+			return nil, err
+		}
+		return l.end()
+	}
 	if err != nil {
 		return nil, err
 	}
 	d := os.NewFile(uintptr(fd), path)
 	defer d.Close()
-	if files.KindOf(st.Mode) != files.Directory {
-		return nil, fail("not_a_directory", path+" is not a directory")
-	}
 	l := &listing{c: c, fd: fd, limit: r.Limit}
 	for first := true; ; first = false {
 		size := 1024
@@ -91,13 +99,7 @@ func fileList(c *conn, r *fileListRequest) (any, error) {
 			break
 		}
 	}
-	if err := l.flush(); err != nil {
-		return nil, err
-	}
-	if err := c.send(proto.End, nil); err != nil {
-		return nil, err
-	}
-	return map[string]any{"count": l.count, "truncated": l.truncated}, nil
+	return l.end()
 }
 
 // listing collects entries and sends them in frames.
@@ -133,6 +135,17 @@ func (l *listing) add(names []string) (done bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// end sends what is left and tells what there was.
+func (l *listing) end() (any, error) {
+	if err := l.flush(); err != nil {
+		return nil, err
+	}
+	if err := l.c.send(proto.End, nil); err != nil {
+		return nil, err
+	}
+	return map[string]any{"count": l.count, "truncated": l.truncated}, nil
 }
 
 func (l *listing) flush() error {

@@ -216,8 +216,30 @@ func TestListOfAnySize(t *testing.T) {
 	if entries, result := c.list(dir, "limit", 7); len(entries) != 7 || result["truncated"] != true {
 		t.Fatal(len(entries), result)
 	}
-	if a := c.do("file.list", "path", "/etc/passwd"); a.code != "not_a_directory" {
-		t.Fatal(a.result)
+}
+
+func TestListOfWhatIsNoDirectory(t *testing.T) {
+	_, c := configured(t)
+	dir := t.TempDir()
+	_ = os.WriteFile(dir+"/file", []byte("abc"), 0o640)
+	_ = syscall.Mkfifo(dir+"/fifo", 0o666)
+	_ = os.Symlink("file", dir+"/link")
+	_ = os.Symlink("nothing", dir+"/dangling")
+	for name, kind := range map[string]string{"file": "file", "fifo": "fifo", "link": "symlink", "dangling": "symlink"} {
+		entries, result := c.list(dir + "/" + name)
+		if len(entries) != 1 || entries[0].Name != dir+"/"+name || entries[0].Kind != kind || result["count"] != 1.0 {
+			t.Errorf("%s: %+v %v", name, entries, result)
+		}
+	}
+	_ = os.Mkdir(dir+"/real", 0o755)
+	_ = os.Symlink("real", dir+"/there")
+	if entries, result := c.list(dir + "/there"); len(entries) != 0 || result["count"] != 0.0 {
+		t.Errorf("a link to a directory: %+v", entries)
+	}
+	for path, code := range map[string]string{"/file/x": "not_a_directory", "/file/": "not_a_directory", "/none": "not_found"} {
+		if a := c.do("file.list", "path", dir+path); a.code != code {
+			t.Errorf("%s: %s %v", path, a.code, a.result)
+		}
 	}
 }
 

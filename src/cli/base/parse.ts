@@ -55,6 +55,18 @@ export function since(flag: string, now = Date.now()) {
   };
 }
 
+/** A name that was meant to be given: "" is what an unset variable of a script leaves of it. */
+export function filled(flag: string) {
+  return (text: string): string => {
+    if (text === "")
+      throw usage(
+        `${flag} is empty`,
+        "leave it out, and the server finds a name; or is a variable of a script not set?",
+      );
+    return text;
+  };
+}
+
 /** Gathers a repeatable flag. */
 export const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];
 

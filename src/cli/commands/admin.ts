@@ -50,6 +50,7 @@ interface ShownEvent {
   ts: string;
   type: string;
   user_id?: string;
+  user_name?: string;
   userId?: string;
   sandbox_id?: string;
   sandboxId?: string;
@@ -109,14 +110,10 @@ function row(event: ShownEvent): string[] {
   const details = Object.entries(rest)
     .map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
     .join(" ");
+  const id = event.user_id ?? event.userId ?? "-";
+  const user = event.user_name ? `${event.user_name} (${id})` : id;
   const which = name ?? sandbox ?? event.sandbox_id ?? event.sandboxId;
-  return [
-    localTime(event.ts),
-    event.type,
-    event.user_id ?? event.userId ?? "-",
-    String(which || "-"),
-    details,
-  ];
+  return [localTime(event.ts), event.type, user, String(which || "-"), details];
 }
 
 const metrics = () =>

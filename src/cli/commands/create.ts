@@ -9,6 +9,7 @@ import {
   envFile,
   environment,
   fileMapping,
+  filled,
   integer,
   mebibytes,
   pairs,
@@ -49,7 +50,7 @@ export const command = () =>
       "bhatti create job --cold-after never --json",
     ],
   )
-    .option("--name <name>", "same as the argument")
+    .option("--name <name>", "same as the argument", filled("--name"))
     .option("--image <image>", "root file system")
     .option("--cpus <n>", "virtual CPUs", integer("--cpus", 1, 256))
     .option("--memory <size>", "512 (MiB), 512M, 2G", mebibytes("--memory"))
@@ -69,6 +70,7 @@ export const command = () =>
     .addOption(onUnresponsive())
     .action(async (name: string | undefined, _flags, self) => {
       const flags = options<Flags>(self);
+      if (name !== undefined) filled("the name")(name);
       if (name !== undefined && flags.name !== undefined && name !== flags.name)
         throw usage(`two names: "${name}" and "${flags.name}"`);
       const body = bodyOf(flags, name ?? flags.name);

@@ -1,6 +1,6 @@
 import { connect } from "../base/context.ts";
 import { usage } from "../base/errors.ts";
-import { span } from "../base/format.ts";
+import { labels, span } from "../base/format.ts";
 import { renameInCache } from "../base/names-cache.ts";
 import { clean, fields, printJson, say } from "../base/output.ts";
 import { collect, pairs, seconds } from "../base/parse.ts";
@@ -61,6 +61,7 @@ export const command = () =>
       fields(
         [
           ["name", flags.name && `${flags.name} (the guest keeps its hostname)`],
+          ["labels", flags.label || flags.labelDelete ? labels(after.labels) : undefined],
           ["keep_hot", body.keep_hot === undefined ? undefined : String(body.keep_hot)],
           ["warm after", idle(flags.warmAfter)],
           ["cold after", idle(flags.coldAfter)],

@@ -27,7 +27,7 @@ export class ExecCapture implements ExecSink {
     this.sizes[stream] += part.length;
   }
 
-  /** The six members there always were; base64 beside text that is not UTF-8; notes on what went wrong. */
+  /** The members there always were but `pid`, which this side does not learn; base64 beside text that is not UTF-8; notes on what went wrong. */
   result(outcome: ExecOutcome): Record<string, unknown> {
     const out = Buffer.concat(this.parts.stdout);
     const err = Buffer.concat(this.parts.stderr);
@@ -35,7 +35,6 @@ export class ExecCapture implements ExecSink {
       exit_code: outcome.timedOut ? 124 : outcome.exitCode,
       stdout: out.toString("utf8"),
       stderr: err.toString("utf8"),
-      pid: 0,
       output_file: "",
       detached: false,
       ...(isUtf8(out) ? {} : { stdout_base64: out.toString("base64") }),

@@ -108,7 +108,7 @@ const writeFile = () =>
     });
 
 const list = () =>
-  define("ls <sandbox> <path>", "List a directory, sorted by name.", [
+  define("ls <sandbox> <path>", "List a directory, sorted by name, or the file itself.", [
     "bhatti file ls dev /workspace",
     "bhatti file ls dev / --json",
   ])

@@ -3,7 +3,7 @@ import { connect } from "../base/context.ts";
 import { usage } from "../base/errors.ts";
 import { addToCache } from "../base/names-cache.ts";
 import { clean, printJson, say } from "../base/output.ts";
-import { collect, integer } from "../base/parse.ts";
+import { collect, filled, integer } from "../base/parse.ts";
 import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
 
@@ -18,6 +18,7 @@ export const command = () =>
     .action(async (sandbox: string, _flags, self) => {
       const flags = options<{ count?: number; name?: string[] }>(self);
       const names = flags.name?.flatMap((text) => text.split(","));
+      names?.forEach(filled("--name"));
       const count = flags.count ?? names?.length ?? 1;
       if (names && names.length !== count) throw usage(`--count ${count} does not fit ${names.length} names`);
       const client = connect(flags);

@@ -28,6 +28,10 @@ test("kinds, targets and odd names are shown", () => {
   expect(line(entry)).toBe("-0644        3 n");
   expect(line({ ...entry, kind: "dir", is_dir: true })).toBe("d0644        3 n");
   expect(line({ ...entry, kind: "symlink", target: "a\nb" })).toBe("l0644        3 n -> a\\x0ab");
+  // A newline and what looks like one are told apart.
+  expect(line({ ...entry, name: "a\nb" })).toEndWith(" a\\x0ab");
+  expect(line({ ...entry, name: "a\\x0ab" })).toEndWith(" a\\\\x0ab");
+  expect(line({ ...entry, name: "\ufffd\\n", name_b64: b64(0xff, 0x5c, 0x6e) })).toEndWith(" \\xff\\\\n");
   expect(line({ ...entry, kind: "char_device", device: "1:3" })).toBe("c0644      1:3 n");
   expect(line({ ...entry, kind: "fifo", name: "\ufffdA", name_b64: b64(0xff, 0x41, 0x1b) })).toBe(
     "p0644        3 \\xffA\\x1b",

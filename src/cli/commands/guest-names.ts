@@ -28,10 +28,10 @@ export function guestPath(argument: string, commandLine: () => Buffer = own): st
 
 const own = () => readFileSync("/proc/self/cmdline");
 
-/** For people: control characters, and bytes that are no UTF-8, as \xNN. */
+/** For people: control characters, and bytes that are no UTF-8, as \xNN; a backslash of the name itself is two (ls -b). */
 export function shown(text: string, base64?: string): string {
-  if (base64 === undefined) return clean(text);
-  const latin = Buffer.from(base64, "base64").toString("latin1");
+  if (base64 === undefined) return clean(text.replaceAll("\\", "\\\\"));
+  const latin = Buffer.from(base64, "base64").toString("latin1").replaceAll("\\", "\\\\");
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
   return latin.replace(/[\x00-\x1f\x7f-\xff]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }

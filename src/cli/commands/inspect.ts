@@ -1,4 +1,4 @@
-import type { InitView } from "../../client/sandboxes.ts";
+import type { GuestWork, InitView } from "../../client/sandboxes.ts";
 import { connect } from "../base/context.ts";
 import { age, bytes, labels, span } from "../base/format.ts";
 import { fields, printJson, say } from "../base/output.ts";
@@ -60,10 +60,25 @@ export const command = () =>
           "Busy with",
           s.leases?.length ? s.leases.map((l) => `${l.kind} (${age(l.since)})`).join(", ") : undefined,
         ],
+        ["In the guest", s.guest_work && workOf(s.guest_work)],
       ],
       "  ",
     );
   });
+
+/** What keeps it awake from inside. */
+function workOf({ execs, detached, init_running, cpu_percent, busy }: GuestWork): string {
+  const several = (n: number, what: string) => (n > 0 ? `${n} ${what}${n > 1 ? "s" : ""}` : "");
+  const cpu = cpu_percent === null ? "" : `CPU ${cpu_percent} %`;
+  const parts = [
+    several(execs, "command"),
+    several(detached, "detached job"),
+    init_running ? "the init script" : "",
+    cpu,
+  ];
+  const said = parts.filter(Boolean).join(", ");
+  return busy ? `${said}: stays awake` : `no work that keeps it awake${cpu ? ` (${cpu})` : ""}`;
+}
 
 function initOf(init: InitView): string {
   const end =

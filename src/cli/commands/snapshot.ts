@@ -3,6 +3,7 @@ import { usage } from "../base/errors.ts";
 import { age, bytes } from "../base/format.ts";
 import { addToCache } from "../base/names-cache.ts";
 import { clean, fields, notice, printJson, say, table } from "../base/output.ts";
+import { filled } from "../base/parse.ts";
 import { define, group, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
 import { confirm } from "../base/prompt.ts";
@@ -115,7 +116,7 @@ const resume = () =>
   define("resume <snapshot>", "Make a new sandbox from a snapshot.", [
     "bhatti snapshot resume before-upgrade --name second",
   ])
-    .option("--name <name>", "name of the sandbox")
+    .option("--name <name>", "name of the sandbox", filled("--name"))
     .action(async (name: string, _flags, self) => {
       const flags = options<{ name?: string }>(self);
       const client = connect(flags);

@@ -22,6 +22,6 @@ export const command = () =>
       list,
       names.length !== 1,
       (name) => withSpinner(`starting ${clean(name)}`, () => client.sandboxes.start(name, flags.force)),
-      (name) => `sandbox/${clean(name)} started`,
+      (name, s) => `sandbox/${clean(name)} ${s.already_running ? "was running already" : "started"}`,
     );
   });
