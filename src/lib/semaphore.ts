@@ -1,6 +1,12 @@
-/** At most `limit` holders at a time, and `perOwner` of one owner; others wait in order. */
+/**
+ * At most `limit` holders at a time, and `perOwner` of one owner; others wait in order. Where owners are bounded, the last place
+ * is for one who has none, and those come first when a place is given back: however many owners are busy, the next one waits
+ * for one place, not for its turn behind all that they want.
+ */
 export class Semaphore {
   private free: number;
+  /** Places that nobody takes who has one already. */
+  private readonly spare: number;
   private waiting: { owner: string; go: () => void }[] = [];
   private readonly held = new Map<string, number>();
 
@@ -10,6 +16,7 @@ export class Semaphore {
     private readonly perOwner = limit,
   ) {
     this.free = limit;
+    this.spare = perOwner < limit ? 1 : 0;
   }
 
   /** How many wait. */
@@ -46,7 +53,12 @@ export class Semaphore {
   }
 
   private mayHave(owner: string): boolean {
-    return owner === "" || (this.held.get(owner) ?? 0) < this.perOwner;
+    if (this.hasNone(owner)) return true;
+    return this.held.get(owner)! < this.perOwner && this.free > this.spare;
+  }
+
+  private hasNone(owner: string): boolean {
+    return owner === "" || !this.held.has(owner);
   }
 
   private take(owner: string): void {
@@ -67,9 +79,11 @@ export class Semaphore {
       if (!held) return;
       held = false;
       this.give(owner);
-      const at = this.waiting.findIndex((waiting) => this.mayHave(waiting.owner));
-      const [next] = at < 0 ? [] : this.waiting.splice(at, 1);
+      const next =
+        this.waiting.find(({ owner }) => this.hasNone(owner)) ??
+        this.waiting.find(({ owner }) => this.mayHave(owner));
       if (!next) return;
+      this.waiting.splice(this.waiting.indexOf(next), 1);
       this.take(next.owner);
       next.go();
     };

@@ -58,7 +58,7 @@ export class MemoryBudget {
 
 /**
  * Places for machines that come up. A guest decides how long it takes (its agent may never answer: two minutes), so that a
- * quarter of them is out of the reach of each owner alone.
+ * quarter of them is out of the reach of each owner alone, and the last one out of the reach of all who have one.
  */
 export const wakePlaces = (limit: number): Semaphore =>
   new Semaphore(limit, Math.max(1, Math.floor(limit * 0.75)));
