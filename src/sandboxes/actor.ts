@@ -17,11 +17,17 @@ import { sandboxNotFound, stoppedForDisk } from "./refusals.ts";
 import type { SandboxRow } from "./rows.ts";
 import type { GuestLease, Thermal } from "./service.ts";
 
+/** A machine that is there, and its agent. */
+export interface Running {
+  vm: Vm;
+  guest: Guest;
+}
+
 /** What an actor does to its machine; `transitions/` implements it, the service hands it over. */
 export interface Transitions {
   wake(actor: Actor): Promise<void>;
-  pause(actor: Actor, reason: string): Promise<void>;
-  stop(actor: Actor, reason: string): Promise<void>;
+  pause(actor: Actor, machine: Running, reason: string): Promise<void>;
+  stop(actor: Actor, machine: Running, reason: string): Promise<void>;
   crashed(actor: Actor, exit: VmExit): Promise<void>;
   restart(actor: Actor, options: { force: boolean; reason: string }): Promise<void>;
 }
@@ -106,6 +112,20 @@ export class Actor {
     return this.thermal === "hot" && this.leaving === 0 && this.vm !== null && !this.needsConfigure;
   }
 
+  /**
+   * The machine of a sandbox that is not cold. Throws when there is none all the same: a new daemon could not take it over
+   * (guest_unresponsive), or it ended a moment ago and its end is next in the queue (unavailable).
+   */
+  running(): Running {
+    const { vm, guest } = this;
+    if (vm && guest) return { vm, guest };
+    if (this.health.sick) throw this.health.error();
+    throw new AppError("unavailable", `the machine of sandbox "${this.row.name}" just ended`, {
+      retryAfter: 1,
+      remedy: `ask again: bhatti inspect ${this.row.name} says why`,
+    });
+  }
+
   /** True when nobody holds or waits for the sandbox. */
   isFree(): boolean {
     return this.held.size === 0 && this.pending === 0;
@@ -163,7 +183,7 @@ export class Actor {
         this.assertPresent();
         if (this.thermal === "cold") return;
         await this.drain(drainMs);
-        await this.diagnosed(() => this.transitions.stop(this, reason));
+        await this.diagnosed(() => this.transitions.stop(this, this.running(), reason));
       });
     } finally {
       this.leaving--;
@@ -178,9 +198,8 @@ export class Actor {
       if (this.gone || wrongState || !this.isFree() || this.row.keep_hot === 1) return false;
       this.leaving++;
       try {
-        await this.diagnosed(() =>
-          to === "warm" ? this.transitions.pause(this, reason) : this.transitions.stop(this, reason),
-        );
+        const cool = to === "warm" ? this.transitions.pause : this.transitions.stop;
+        await this.diagnosed(() => cool(this, this.running(), reason));
         return true;
       } finally {
         this.leaving--;
@@ -312,12 +331,13 @@ export class Actor {
   }
 
   private grant(kind: string, from: Thermal): GuestLease {
+    const { guest } = this.running();
     const held: Held = { kind, since: new Date().toISOString(), revoke: new AbortController() };
     this.held.add(held);
     this.lastActivity = Date.now();
     return {
       sandboxId: this.row.id,
-      guest: this.guest!,
+      guest,
       from,
       revoked: held.revoke.signal,
       release: () => {

@@ -74,12 +74,12 @@ async function takeOver(actor: Actor, vm: Vm, entry: JournalRow | null): Promise
     vm.leave();
     throw error;
   }
-  connect(actor);
+  const guest = connect(actor);
   actor.attach(vm, state === "paused" && !interrupted ? "warm" : "hot");
   // It powered off, rebooted or panicked while nobody looked: the actor has been told, as always.
   if (state === "exited") await vm.exited;
   if (!interrupted || state === "exited") return;
-  await actor.guest!.resumeSource().catch(() => {});
+  await guest.resumeSource().catch(() => {});
   actor.needsConfigure = entry.op === "start";
 }
 

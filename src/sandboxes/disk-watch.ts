@@ -70,7 +70,7 @@ export class DiskWatch {
     if (this.looks++ % MEMORY_EVERY === 0) this.endLiars();
     const actors = [...this.options.registry.all()].filter((actor) => actor.vm && !actor.gone);
     for (const actor of actors)
-      if (actor.vm!.outOfSpace && !actor.stoppedFor) await this.hold(actor, free, 2 * NOTHING);
+      if (actor.vm?.outOfSpace && !actor.stoppedFor) await this.hold(actor, free, 2 * NOTHING);
     await this.goOn(actors, free);
     if (free > levels.high + this.levels.low) await this.ballast.take();
     if (free > levels.low * ATTENTION) {

@@ -291,6 +291,30 @@ describe("destroy", () => {
   });
 });
 
+describe("a VM that ends while a stop waits for its turn", () => {
+  test("the stop says that there is nothing to stop any more, and the end is recorded", async () => {
+    const exited = Promise.withResolvers<VmExit>();
+    const { service, row } = daemon([running("short")], {
+      short: async () => wellVm({ exited: exited.promise, pause: async () => {} }),
+    });
+    await recover(service, LIMITS);
+    const actor = service.registry.byIdOrGone("short")!;
+    const gate = Promise.withResolvers<void>();
+    void actor.run(() => gate.promise);
+    const stopping = actor.stop("api").catch((error: unknown) => error);
+    const cooling = actor.cool("warm", "idle").catch((error: unknown) => error);
+    exited.resolve({ cause: "exit", code: 1, stderrTail: "", consoleTail: "" } as unknown as VmExit);
+    await Bun.sleep(5);
+    gate.resolve();
+    expect(await stopping).toMatchObject({ code: "unavailable", retryAfter: 1 });
+    expect(await cooling).toMatchObject({ code: "unavailable" });
+    await actor.run(async () => {});
+    expect(row("short")).toMatchObject({ status: "stopped", consumed: 1 });
+    // The next one finds it cold.
+    await actor.stop("api");
+  });
+});
+
 describe("eviction", () => {
   test("who makes room does not wait for a sandbox that waits for the place it holds", async () => {
     const { service } = daemon([running("busy"), running("idle")], {

@@ -38,12 +38,12 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
     actor.attach(vm, "hot");
     t.commit("booted", { pid: vm.process.pid, pid_start: vm.process.startTime });
     row.token = "";
-    connect(actor);
-    await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS));
+    const guest = connect(actor);
+    await guest.ready(BOOT_MS, actor.alive(BOOT_MS));
     t.reached("agent");
     const token = newToken();
     deps.rows.update(row, { token, agent_generation: row.agent_generation + 1 });
-    await actor.guest!.configure(
+    await guest.configure(
       { ...identity(actor, "boot", token), init: row.init || undefined },
       actor.alive(BOOT_MS),
     );

@@ -4,7 +4,7 @@ import { EngineError, isVmmSilent } from "../../engine/engine.ts";
 import { isSilence } from "../../guest/errors.ts";
 import { AppError, conflict } from "../../lib/errors.ts";
 import { sha256 } from "../../lib/hash.ts";
-import type { Actor } from "../actor.ts";
+import type { Actor, Running } from "../actor.ts";
 import type { Checkpoint, CopyTarget } from "../copies.ts";
 import { forceStart } from "../refusals.ts";
 import { memoryBytes, statePath, vmSpec } from "../vm-spec.ts";
@@ -19,12 +19,11 @@ import { wake } from "./wake.ts";
 export async function checkpoint(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
   const { row } = actor;
   if (!actor.vm && row.consumed === 1) await wake(actor);
-  return actor.vm ? fromLive(actor, into) : fromCold(actor, into);
+  return actor.thermal === "cold" ? fromCold(actor, into) : fromLive(actor, actor.running(), into);
 }
 
-async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
+async function fromLive(actor: Actor, { vm, guest }: Running, into: CopyTarget): Promise<Checkpoint> {
   const { deps } = actor;
-  const vm = actor.vm!;
   const was = actor.thermal;
   const spec = vmSpec(actor);
   const disk = spec.drives[0]!.path;
@@ -35,11 +34,11 @@ async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
     const memory = await copyOfMemory(actor, into);
     await vm.resume();
     // The disk alone must be worth something too (export, import --cold): the guest's own cache goes to it first.
-    await actor.guest!.sync(10_000).catch(() => {});
+    await guest.sync(10_000).catch(() => {});
     // Most dirty pages go to disk while the guest runs; the copy during the pause then has little left to flush.
     await deps.storage.sync([spec.memoryPath, disk]);
     t.reached("flushed");
-    await actor.guest!.prepareClone(10_000).catch((cause) => {
+    await guest.prepareClone(10_000).catch((cause) => {
       if (isSilence(cause)) throw cause;
       throw new AppError(
         "guest_failed",
@@ -53,7 +52,7 @@ async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
     frozen = true;
     t.reached("frozen");
     const pausedAt = performance.now();
-    actor.guest!.standsStill(true);
+    guest.standsStill(true);
     await vm.pause();
     await vm.saveState(`${into.dir}/state`);
     t.reached("saved");
@@ -68,7 +67,7 @@ async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
       throw new EngineError("the VMM did not stay paused while it was copied");
     await vm.resume();
     const pauseMs = Math.round((performance.now() - pausedAt) * 10) / 10;
-    await actor.guest!.resumeSource();
+    await guest.resumeSource();
     frozen = false;
     t.reached("resumed");
     if (was === "warm") await vm.pause();
@@ -82,7 +81,7 @@ async function fromLive(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
     t.end();
     throw error;
   } finally {
-    actor.guest?.standsStill(false);
+    guest.standsStill(false);
     if (actor.vm) actor.enter(was);
   }
 }

@@ -70,10 +70,10 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   t.reached("running");
 
   row.token = from?.token ?? "";
-  connect(actor);
+  const guest = connect(actor);
   // A clone's agent listens already; a booting one is asked until it does.
   if (!from) {
-    await actor.guest!.ready(BOOT_MS, actor.alive(BOOT_MS)).catch((error: unknown) => {
+    await guest.ready(BOOT_MS, actor.alive(BOOT_MS)).catch((error: unknown) => {
       throw bootFailure(actor, error, false);
     });
   }
@@ -81,7 +81,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   const token = newToken();
   row.agent_generation = (from?.agentGeneration ?? 0) + 1;
   const kind = from && from.kind !== "template" ? "clone" : "boot";
-  await actor.guest!.configure(
+  await guest.configure(
     {
       ...identity(actor, kind, token),
       files: source.files,

@@ -1,9 +1,9 @@
-import type { Actor } from "../actor.ts";
+import type { Actor, Running } from "../actor.ts";
 
 /** hot → warm: vCPUs stop, memory stays. Not journalled: recovery asks the VMM. */
-export async function pause(actor: Actor, reason: string): Promise<void> {
+export async function pause(actor: Actor, { vm }: Running, reason: string): Promise<void> {
   const began = performance.now();
-  await actor.vm!.pause();
+  await vm.pause();
   actor.enter("warm");
   actor.deps.rows.update(actor.row, { last_activity_at: new Date(actor.lastActivity).toISOString(), reason });
   const ms = performance.now() - began;

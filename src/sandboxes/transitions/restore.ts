@@ -87,10 +87,10 @@ export async function restore(actor: Actor): Promise<void> {
     }
     throw error;
   }
-  connect(actor);
+  const guest = connect(actor);
   actor.needsConfigure = true;
   // After a rollback the memory may be that of another sandbox: hostname and machine-id are set again.
-  await actor.guest!.configure(identity(actor, rolledBack ? "clone" : "wake"), actor.alive(CONFIGURE_MS));
+  await guest.configure(identity(actor, rolledBack ? "clone" : "wake"), actor.alive(CONFIGURE_MS));
   actor.needsConfigure = false;
   actor.health.well();
   t.reached("configured");

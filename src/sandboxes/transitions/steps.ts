@@ -1,6 +1,6 @@
 /** Helpers that every transition shares: journal steps with fault points, the trace line, identity of the agent. */
 import { chown } from "node:fs/promises";
-import type { ConfigureRequest } from "../../guest/guest.ts";
+import type { ConfigureRequest, Guest } from "../../guest/guest.ts";
 import { faultPoint } from "../../lib/fault.ts";
 import { Trace } from "../../lib/trace.ts";
 import type { Actor } from "../actor.ts";
@@ -66,10 +66,12 @@ export class Transition {
 }
 
 /** Connects to the agent with the token it holds now. */
-export function connect(actor: Actor): void {
+export function connect(actor: Actor): Guest {
   actor.guest?.disconnect();
   const { address, token } = actor.row;
-  actor.guest = actor.deps.connectGuest(address, token, () => actor.health.suspect());
+  const guest = actor.deps.connectGuest(address, token, () => actor.health.suspect());
+  actor.guest = guest;
+  return guest;
 }
 
 /** What every configure call carries. */

@@ -2,7 +2,7 @@
 import { rm } from "node:fs/promises";
 import { isVmmSilent } from "../../engine/engine.ts";
 import { sha256 } from "../../lib/hash.ts";
-import type { Actor } from "../actor.ts";
+import type { Actor, Running } from "../actor.ts";
 import { statePath, vmSpec } from "../vm-spec.ts";
 import { Transition } from "./steps.ts";
 
@@ -10,9 +10,8 @@ import { Transition } from "./steps.ts";
  * When it returns, the sandbox survives the death of daemon and VMM. Durability against a power cut follows in the
  * background (`makeDurable`). On failure the sandbox is as it was.
  */
-export async function stop(actor: Actor, reason: string): Promise<void> {
+export async function stop(actor: Actor, { vm, guest }: Running, reason: string): Promise<void> {
   const { row, deps } = actor;
-  const vm = actor.vm!;
   const was = actor.thermal;
   const t = new Transition(actor, "stop");
   const generation = row.generation + 1;
@@ -25,7 +24,7 @@ export async function stop(actor: Actor, reason: string): Promise<void> {
     if (!actor.stoppedFor) {
       await vm.resume();
       // User processes stop here and start again only after the agent has set clock and entropy at the next wake.
-      frozen = await actor.guest!.prepareClone(2000).then(
+      frozen = await guest.prepareClone(2000).then(
         () => true,
         () => false,
       );

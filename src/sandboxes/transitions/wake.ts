@@ -46,10 +46,10 @@ export async function wake(actor: Actor): Promise<void> {
 
 /** The VM runs, but an earlier identity call got no answer. */
 async function configureAgain(actor: Actor): Promise<void> {
-  connect(actor);
+  const guest = connect(actor);
   // One that is known to be silent is not waited for again and again.
   const ms = actor.health.sick ? HURRY_MS : CONFIGURE_MS;
-  await actor.guest!.configure(identity(actor, "wake"), actor.alive(ms));
+  await guest.configure(identity(actor, "wake"), actor.alive(ms));
   actor.needsConfigure = false;
   actor.health.well();
   actor.deps.rows.end(actor.row.id);
