@@ -13,8 +13,8 @@ export interface Content {
 }
 
 /**
- * Reads all files and compares them with the hashes of the row. A file without one is believed when size and time are those
- * of its making: its hash is in `found`, for the caller to keep. @throws the reason of `options.signal`; damage is no error.
+ * Reads all files; `found` has their hashes, for `compare`. A file that is not there, has another size, or has no hash yet and
+ * was touched since its making, is damaged without being read. @throws the reason of `options.signal`; damage is no error.
  */
 export async function readContent(
   row: Pick<SnapshotRow, "files" | "state_sha256">,
@@ -41,10 +41,7 @@ export async function readContent(
     if (report.damage) continue;
     try {
       const progress = (read: number) => options.progress?.(Math.min(before + read, of), of);
-      const now = (await digests(lohar, at, [name], { ...options, progress }))[name]!;
-      content.found[name] = now;
-      if (known.digest && now.sha256 !== known.digest) report.damage = "was changed";
-      else report.sha256 = now.sha256;
+      content.found[name] = (await digests(lohar, at, [name], { ...options, progress }))[name]!;
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       report.damage = `cannot be read: ${error.stderr.trim().split(": ").at(-1)}`;
@@ -52,4 +49,15 @@ export async function readContent(
     before += stored[i]!;
   }
   return content;
+}
+
+/** Compares with the hashes in `facts`, and notes there those that were not known. */
+export function compare({ files, found }: Content, facts: Record<string, FileFacts>): void {
+  for (const report of files) {
+    const now = found[report.name]?.sha256;
+    if (!now) continue;
+    facts[report.name]!.digest ??= now;
+    report.sha256 = facts[report.name]!.digest!;
+    if (report.sha256 !== now) report.damage = "was changed";
+  }
 }

@@ -15,7 +15,7 @@ import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
-import { readContent } from "./content.ts";
+import { compare, readContent } from "./content.ts";
 import { exportSnapshot } from "./export.ts";
 import { type DigestOptions, type FileFacts, namesOf, type PathOf, seal } from "./files.ts";
 import { Hashing } from "./hashing.ts";
@@ -288,12 +288,7 @@ export class SnapshotService implements Snapshots {
     // Others may have read it meanwhile: the first hash counts.
     const { files } = this.rows.byId(row.id) ?? row;
     const facts = JSON.parse(files) as Record<string, FileFacts>;
-    for (const report of content.files) {
-      const now = content.found[report.name]?.sha256;
-      if (!now || report.damage) continue;
-      report.sha256 = facts[report.name]!.digest ??= now;
-      if (report.sha256 !== now) report.damage = "was changed";
-    }
+    compare(content, facts);
     const known = JSON.stringify(facts);
     if (known !== files) this.rows.update(row, { files: known });
     return content;
