@@ -25,6 +25,7 @@ const ALLOWED: Record<string, string[]> = {
   files: [...PARTS, "nouns"],
   ports: [...PARTS, "nouns"],
   snapshots: [...PARTS, "nouns"],
+  secrets: [...PARTS, "nouns"],
   client: ["nouns"],
   cli: ["client", "lib", "daemon", "host", "store", "users"],
 };
@@ -50,6 +51,8 @@ const INTERFACES = new Set([
   "sandboxes/operations.ts",
   "sandboxes/request-lease.ts",
   "snapshots/service.ts",
+  "secrets/service.ts",
+  "secrets/reference.ts",
 ]);
 
 const room = (file: string): string => file.split("/")[0]!;

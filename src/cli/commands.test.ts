@@ -18,7 +18,7 @@ test("every command has help with examples, and refuses flags it does not know",
     expect([word, refused.code, refused.stdout]).toEqual([word, word === "exec" ? 125 : 2, ""]);
     expect(refused.stderr).toContain("--no-such-flag");
   }
-  for (const group of ["snapshot", "file", "user", "admin"]) {
+  for (const group of ["snapshot", "secret", "file", "user", "admin"]) {
     const children = (await bhatti([group])).stdout.matchAll(/^ {2}([a-z-]+)(?:\|\w+)? (?:\[|<)/gm);
     for (const [, child] of children)
       expect((await bhatti([group, child!, "--help"])).stdout).toContain(`bhatti ${group} ${child}`);
@@ -190,18 +190,78 @@ test("stop, start, destroy, fork, edit send what was asked", async () => {
   });
 }, 60_000);
 
+test("secrets: values by stdin, file and argument; lists without values; a delete tells who uses it", async () => {
+  using home = new Home();
+  writeFileSync(join(home.dir, "key"), "line\n");
+  writeFileSync(join(home.dir, "raw"), Buffer.from([0, 255]));
+  const all = [
+    { name: "A", created_at: "2026-01-01T00:00:00Z", updated_at: "2026-01-01T00:00:00Z", used_by: ["dev"] },
+    { name: "B", created_at: "2026-01-01T00:00:00Z", updated_at: "2026-01-01T00:00:00Z", used_by: [] },
+  ];
+  await using daemon = new FakeDaemon(({ method }) =>
+    method === "GET"
+      ? json(all)
+      : method === "DELETE"
+        ? json({ status: "deleted", used_by: ["dev"] })
+        : json({ name: "A" }, 201),
+  );
+  const run = (args: string[], stdin?: string) => bhatti(args, { home, url: daemon.url, stdin });
+  for (const [args, stdin, sent] of [
+    [["secret", "set", "A"], "v1\n", { name: "A", value: "v1" }],
+    [["secret", "set", "A"], "v1", { name: "A", value: "v1" }],
+    [["secret", "set", "A"], "two\nlines\n", { name: "A", value: "two\nlines\n" }],
+    [["secret", "set", "A", "--file", join(home.dir, "key")], "", { name: "A", value: "line\n" }],
+    [["secret", "set", "A", "--file", join(home.dir, "raw")], "", { name: "A", value_b64: "AP8=" }],
+  ] as const) {
+    const done = await run([...args], stdin);
+    expect([done.code, done.stdout, done.stderr]).toEqual([0, "ok\n", ""]);
+    expect(JSON.parse(daemon.last().body)).toEqual(sent);
+  }
+  const argument = await run(["secret", "set", "A", "v2"]);
+  expect([argument.stdout, argument.stderr]).toEqual(["ok\n", expect.stringContaining("list of processes")]);
+  for (const args of [
+    ["secret", "set", "A", ""],
+    ["secret", "set", "A", "v", "--file", "x"],
+    ["secret", "set"],
+  ])
+    expect([args, (await run(args)).code]).toEqual([args, 2]);
+  expect((await run(["secret", "set", "A"])).code).toBe(2); // no input at all
+  expect((await run(["secret", "set", "A"], "x".repeat(65_537))).stderr).toContain("at most 65536 bytes");
+  expect((await run(["secret", "list"])).stdout).toBe("A\nB\n");
+  expect((await run(["secret", "list", "--long"])).stdout).toMatch(
+    /^NAME +CHANGED +USED BY\nA +\S+ ago +dev\nB +\S+ ago +-\n$/,
+  );
+  expect(JSON.parse((await run(["secret", "list", "--json"])).stdout)).toEqual(all);
+  const asked = await run(["secret", "delete", "A"]);
+  expect([asked.code, asked.stdout, daemon.last().method]).toEqual([1, "", "GET"]);
+  const gone = await run(["secret", "delete", "A", "-y"]);
+  expect([gone.stdout, gone.stderr]).toEqual(["deleted\n", expect.stringContaining("in: dev")]);
+  expect(daemon.last().path).toBe("/secrets/A");
+}, 60_000);
+
+test("create: secrets as names for every server, and where else they go", async () => {
+  await using daemon = new FakeDaemon(() => json(sandbox("dev"), 201));
+  const sent = async (...args: string[]) => {
+    const done = await bhatti(["create", "dev", ...args], { url: daemon.url });
+    return done.code === 0 ? JSON.parse(daemon.last().body).secrets : done.code;
+  };
+  expect(await sent("--secret", "A,B", "--secret", "DB=C")).toEqual(["A", "B", { name: "C", env: "DB" }]);
+  expect(await sent("--secret-file", "A", "--secret-file", "B:/etc/b:440:root:adm")).toEqual([
+    { name: "A", path: "/run/secrets/A" },
+    { name: "B", path: "/etc/b", mode: "440", owner: "root:adm" },
+  ]);
+  expect(await sent()).toBeUndefined();
+  for (const wrong of [
+    ["--secret", "a-b"],
+    ["--secret", "A="],
+    ["--secret-file", "A:rel"],
+    ["--secret-file", "A:/x:rw"],
+  ])
+    expect([wrong, await sent(...wrong)]).toEqual([wrong, 2]);
+}, 60_000);
+
 test("commands of v1 that are not there yet are known, with what to do instead", async () => {
-  for (const word of [
-    "shell",
-    "sh",
-    "share",
-    "image",
-    "volume",
-    "secret",
-    "publish",
-    "unpublish",
-    "update",
-  ]) {
+  for (const word of ["shell", "sh", "share", "image", "volume", "publish", "unpublish", "update"]) {
     const done = await bhatti([word, "x", "--yes"]);
     expect([word, done.code, done.stdout]).toEqual([word, 1, ""]);
     expect(done.stderr).toMatch(/^error: "bhatti \w+" is of bhatti v1: this version has no .*\nhint: {2}\S/);

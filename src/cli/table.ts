@@ -83,6 +83,12 @@ export const COMMANDS: Entry[] = [
     load: () => import("./commands/snapshot.ts"),
   },
   {
+    name: "secret",
+    group: "Resources",
+    summary: "values that sandboxes are given: set, list, delete",
+    load: () => import("./commands/secret.ts"),
+  },
+  {
     name: "ps",
     group: "Resources",
     summary: "processes of a sandbox, or what all sandboxes do",
@@ -156,7 +162,7 @@ export const COMMANDS: Entry[] = [
     raw: async (args) => (await import("./commands/complete.ts")).complete(args, COMMANDS),
   },
   later("shell", ["sh"]),
-  ...["share", "image", "volume", "secret", "publish", "unpublish", "update"].map((name) => later(name)),
+  ...["share", "image", "volume", "publish", "unpublish", "update"].map((name) => later(name)),
 ];
 
 /** By name or alias. */

@@ -3,6 +3,7 @@ import { ExecClient } from "./exec.ts";
 import { FilesClient } from "./files.ts";
 import { Http, type HttpOptions } from "./http.ts";
 import { SandboxesClient } from "./sandboxes.ts";
+import { SecretsClient } from "./secrets.ts";
 import { SnapshotsClient } from "./snapshots.ts";
 
 /** Everything the service offers over HTTP, one noun per member. */
@@ -12,6 +13,7 @@ export class Client {
   readonly exec: ExecClient;
   readonly files: FilesClient;
   readonly snapshots: SnapshotsClient;
+  readonly secrets: SecretsClient;
   readonly admin: AdminClient;
 
   constructor(options: HttpOptions) {
@@ -20,6 +22,7 @@ export class Client {
     this.exec = new ExecClient(this.http);
     this.files = new FilesClient(this.http);
     this.snapshots = new SnapshotsClient(this.http);
+    this.secrets = new SecretsClient(this.http);
     this.admin = new AdminClient(this.http);
   }
 }

@@ -18,6 +18,8 @@ export interface CreateBody {
   warm_after_s?: number;
   cold_after_s?: number;
   on_unresponsive?: "none" | "restart";
+  /** Names, or where each goes. */
+  secrets?: (string | { name: string; env?: string; path?: string; mode?: string; owner?: string })[];
 }
 
 /** Starting a machine may mean booting it under emulation behind a queue of others. ms. */

@@ -4,20 +4,19 @@
  */
 import { chmodSync, rmSync } from "node:fs";
 import { AppError } from "../lib/errors.ts";
-import type { LocalCommand, LocalResult } from "../users/local-commands.ts";
 
 /** A command is a few hundred bytes. */
 const MAX_BODY = 64 * 1024;
 
 /** Serves until the returned function is called. */
-export function serveAdmin(path: string, perform: (command: LocalCommand) => LocalResult): () => void {
+export function serveAdmin<C>(path: string, perform: (command: C) => unknown): () => void {
   rmSync(path, { force: true });
   const server = Bun.serve({
     unix: path,
     maxRequestBodySize: MAX_BODY,
     async fetch(request) {
       try {
-        return Response.json(perform((await request.json()) as LocalCommand));
+        return Response.json(await perform((await request.json()) as C));
       } catch (error) {
         const known = error instanceof AppError ? error : new AppError("internal", String(error));
         const { code, message, remedy, status } = known;
@@ -33,7 +32,7 @@ export function serveAdmin(path: string, perform: (command: LocalCommand) => Loc
 }
 
 /** null when no daemon listens there. Throws AppError for what it refuses. */
-export async function callAdmin(path: string, command: LocalCommand): Promise<LocalResult | null> {
+export async function callAdmin<R>(path: string, command: { op: string }): Promise<R | null> {
   const answer = await fetch("http://admin/", {
     unix: path,
     method: "POST",
@@ -46,7 +45,7 @@ export async function callAdmin(path: string, command: LocalCommand): Promise<Lo
     throw error;
   });
   if (!answer) return null;
-  const body = (await answer.json()) as LocalResult & { code: "conflict"; error: string; remedy?: string };
+  const body = (await answer.json()) as R & { code: "conflict"; error: string; remedy?: string };
   if (!answer.ok) throw new AppError(body.code, body.error, { remedy: body.remedy, status: answer.status });
   return body;
 }

@@ -23,6 +23,9 @@ import { isProxied } from "../ports/routes.ts";
 import { MemoryBudget, roomFor, wakePlaces } from "../sandboxes/memory.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
+import { Keyring } from "../secrets/keyring.ts";
+import { SecretRows } from "../secrets/rows.ts";
+import { SecretService } from "../secrets/secrets.ts";
 import { hostKey } from "../snapshots/host-key.ts";
 import { SnapshotRows } from "../snapshots/rows.ts";
 import { SnapshotService } from "../snapshots/snapshots.ts";
@@ -36,7 +39,7 @@ import { VmPool } from "../templates/vm-pool.ts";
 import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
-import { databaseFile } from "./files.ts";
+import { ageKeyFile, databaseFile } from "./files.ts";
 import { loharPath } from "./lohar.ts";
 import { migrations } from "./migrations.ts";
 import { operations } from "./operations.ts";
@@ -54,6 +57,9 @@ export async function build(config: Config, log: Logger) {
       "the database holds tables of another program, as the commands of bhatti v1 make them on this host; they are left alone",
     );
   }
+  const secretRows = new SecretRows(store);
+  const keyring = new Keyring(secretRows, ageKeyFile(config));
+  await keyring.open((text) => log.error(text));
   const storage = await createStorage(dataDir);
   const lohar = await loharPath(dataDir);
   // A new agent needs a new initramfs.
@@ -93,7 +99,16 @@ export async function build(config: Config, log: Logger) {
   memory.onRelease = () => pool.roomMade();
   const events = new EventLog(`${dataDir}/events.db`, store, log, true);
   const metrics = new Metrics();
-  const sandboxes = new SandboxService({
+  const secrets = new SecretService({
+    rows: secretRows,
+    keyring,
+    events,
+    sandboxes: {
+      given: (userId) => sandboxes.given(userId),
+      changed: (userId, name) => sandboxes.secretChanged(userId, name),
+    },
+  });
+  const sandboxes: SandboxService = new SandboxService({
     rows: new SandboxRows(store),
     engine,
     kernels,
@@ -107,6 +122,7 @@ export async function build(config: Config, log: Logger) {
     memory,
     memoryPool,
     wakes,
+    secrets,
     log,
     config,
     bootId: process.env.BHATTI_TEST_BOOT_ID ?? readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
@@ -166,8 +182,10 @@ export async function build(config: Config, log: Logger) {
     routes: routes({
       sandboxes,
       snapshots,
+      secrets,
       countSandboxes: (userId) => sandboxes.deps.rows.count(userId),
       countSnapshots: (userId) => snapshots.rows.count(userId).count,
+      countSecrets: (userId) => secretRows.count(userId),
       events: {
         events,
         metrics,
@@ -187,6 +205,8 @@ export async function build(config: Config, log: Logger) {
     app,
     sockets: streamSockets,
     store,
+    keyring,
+    secretRows,
     network,
     templates,
     pool,

@@ -35,6 +35,8 @@ export interface Config {
   logLevel: "debug" | "info" | "warn" | "error";
   /** Private destinations (CIDR) that sandboxes may reach; all others of 10/8, 172.16/12, 192.168/16 … are refused. */
   allowedPrivate: string[];
+  /** Key of stored secrets; "" = age.key in the data directory. */
+  ageKeyFile: string;
   /** Multiplies the rate of calls of the API; 0 = none. */
   rateFactor: number;
   /** Prefix of namespaces, interfaces and tables; differs only where several daemons share a host (tests). */
@@ -63,6 +65,7 @@ export const DEFAULTS: Config = {
   shutdownDeadlineS: 90,
   logLevel: "info",
   allowedPrivate: [],
+  ageKeyFile: "",
   rateFactor: 1,
   networkPrefix: "bh",
   networkBase: 0,

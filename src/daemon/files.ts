@@ -5,6 +5,10 @@ import { mountedAt, reserveDir } from "../storage/reserve.ts";
 /** Pid, address and version of the running daemon. */
 export const daemonFile = (dataDir: string): string => `${reserveDir(dataDir)}/daemon.json`;
 
+/** Opens stored secrets; a folder of its own where `age_key_file` says so. */
+export const ageKeyFile = ({ dataDir, ageKeyFile: file }: { dataDir: string; ageKeyFile: string }): string =>
+  file || `${dataDir}/age.key`;
+
 /** Local commands of root; the file system lets nobody else connect. */
 export const adminSocket = (dataDir: string): string => `${reserveDir(dataDir)}/admin.sock`;
 

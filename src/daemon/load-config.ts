@@ -37,6 +37,7 @@ const fileSchema = z.strictObject({
   shutdown_deadline_s: z.number().int().min(1).max(3600).optional(),
   log_level: z.enum(["debug", "info", "warn", "error"]).optional(),
   allowed_private: z.array(z.string()).max(64).optional(),
+  age_key_file: z.string().startsWith("/").optional(),
   rate_factor: z.number().min(0).max(1000).optional(),
   network_prefix: z
     .string()
@@ -88,6 +89,7 @@ export function loadConfig(path = configPath()): Config {
     shutdownDeadlineS: file.shutdown_deadline_s ?? DEFAULTS.shutdownDeadlineS,
     logLevel: file.log_level ?? DEFAULTS.logLevel,
     allowedPrivate: file.allowed_private ?? DEFAULTS.allowedPrivate,
+    ageKeyFile: file.age_key_file ?? DEFAULTS.ageKeyFile,
     rateFactor: file.rate_factor ?? DEFAULTS.rateFactor,
     networkPrefix: file.network_prefix ?? DEFAULTS.networkPrefix,
     networkBase: file.network_base ?? DEFAULTS.networkBase,

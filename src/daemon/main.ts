@@ -7,8 +7,9 @@ import { createLog } from "../lib/log.ts";
 import { DiskWatch } from "../sandboxes/disk-watch.ts";
 import { recover } from "../sandboxes/recovery.ts";
 import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
+import { isKeyCommand, type KeyCommand, keyCommand } from "../secrets/key-commands.ts";
 import { makePrivate, mendPermissions } from "../storage/permissions.ts";
-import { localCommands } from "../users/local-commands.ts";
+import { type LocalCommand, localCommands } from "../users/local-commands.ts";
 import { VERSION } from "../version.ts";
 import { serveAdmin } from "./admin-socket.ts";
 import { build } from "./build.ts";
@@ -52,11 +53,11 @@ export async function runDaemon(config: Config): Promise<number> {
     events,
   });
   diskWatch.start();
-  const stopAdmin = serveAdmin(
-    adminSocket(config.dataDir),
-    localCommands(parts.store, (type, user, meta) =>
-      events.record({ type, userId: user.id, meta: { name: user.name, ...meta } }),
-    ),
+  const users = localCommands(parts.store, (type, user, meta) =>
+    events.record({ type, userId: user.id, meta: { name: user.name, ...meta } }),
+  );
+  const stopAdmin = serveAdmin(adminSocket(config.dataDir), (command: LocalCommand | KeyCommand) =>
+    isKeyCommand(command) ? keyCommand(parts.keyring, parts.secretRows, command) : users(command),
   );
   writeFileSync(
     `${daemonFile(config.dataDir)}.new`,

@@ -2,6 +2,7 @@
 import { eventMigrations } from "../events/event-log.ts";
 import { idempotencyMigrations } from "../sandboxes/idempotency.ts";
 import { sandboxMigrations } from "../sandboxes/migrations.ts";
+import { secretMigrations } from "../secrets/rows.ts";
 import { snapshotMigrations } from "../snapshots/rows.ts";
 import { userMigrations } from "../users/users.ts";
 
@@ -11,4 +12,5 @@ export const migrations = [
   ...sandboxMigrations,
   ...idempotencyMigrations,
   ...snapshotMigrations,
+  ...secretMigrations,
 ];

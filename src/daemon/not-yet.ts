@@ -33,7 +33,6 @@ export const NOT_YET: [paths: string[], what: string, remedy: string][] = [
     "templates of users",
     "POST /sandboxes takes image, cpus, memory_mb, env and init",
   ],
-  [["/secrets", "/secrets/*"], "stored secrets", "env of POST /sandboxes sets variables"],
   [
     ["/volumes", "/volumes/*"],
     "volumes and backups",

@@ -5,6 +5,7 @@ import { fileOperations } from "../files/operations.ts";
 import type { Operation } from "../http/openapi.ts";
 import { portOperations } from "../ports/operations.ts";
 import { sandboxOperations } from "../sandboxes/operations.ts";
+import { secretOperations } from "../secrets/operations.ts";
 import { snapshotOperations } from "../snapshots/operations.ts";
 import { userOperations } from "../users/operations.ts";
 
@@ -19,6 +20,7 @@ export const operations: Operation[] = [
   ...fileOperations,
   ...portOperations,
   ...snapshotOperations,
+  ...secretOperations,
   ...eventOperations,
   ...statusOperations,
 ];

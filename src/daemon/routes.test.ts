@@ -42,7 +42,12 @@ const deps = {
     ...service(["get", "inspect", "list", "patch", "destroy", "stop", "start"]),
     create: (_user: unknown, input: unknown) =>
       note("create", input, Promise.resolve({ sandbox: {}, existing: false, differs: [], timings: {} })),
-    lease: async () => ({ guest, revoked: new AbortController().signal, release() {} }),
+    lease: async () => ({
+      guest,
+      revoked: new AbortController().signal,
+      secretEnv: async () => ({}),
+      release() {},
+    }),
   },
   snapshots: service([
     "create",
@@ -62,7 +67,12 @@ const deps = {
     userName: () => undefined,
   },
   status: {},
+  secrets: {
+    ...service(["set", "list"]),
+    delete: () => note("delete", {}, Promise.resolve({ used_by: [] })),
+  },
   countSandboxes: () => 0,
+  countSecrets: () => 0,
   countSnapshots: () => 0,
 } as unknown as RouteDeps;
 
@@ -200,6 +210,21 @@ describe("input that is refused, naming the member", () => {
     [...exec({ cmd: undefined }), "cmd required"],
     [...exec({ cmd: "true" }), "cmd must be a list of words"],
     [...exec({ cmd: ["a\0"] }), "cmd contains NUL"],
+    ["POST", "/secrets", {}, "name and value required"],
+    ["POST", "/secrets", { name: "A" }, "name and value required"],
+    ["POST", "/secrets", { name: "A", value: "" }, "name and value required"],
+    ["POST", "/secrets", { name: "a-b", value: "v" }, "invalid secret name: 1 to 128 letters"],
+    ["POST", "/secrets", { name: "A", value: 1 }, "value must be text"],
+    ["POST", "/secrets", { name: "A", value_b64: "!" }, "value_b64 must be base64"],
+    ["POST", "/secrets", { name: "A", value: "v", value_b64: "dg==" }, "exclude each other"],
+    ["POST", "/secrets", { name: "A", value: "v", env: "B" }, 'unknown member "env"'],
+    ["POST", "/secrets/", {}, "missing secret name"],
+    ["POST", S, { secrets: "A" }, "secrets must be a list of names"],
+    ["POST", S, { secrets: [1] }, "secrets"],
+    ["POST", S, { secrets: ["a-b"] }, "invalid secret name"],
+    ["POST", S, { secrets: [{ name: "A", path: "/proc/1/x" }] }, "path must not lie below /proc"],
+    ["POST", S, { secrets: ["A", "A"] }, "two secrets for A"],
+    ["POST", S, { secrets: [{ name: "A", file: "/x" }] }, 'unknown member "file" in secrets.0'],
     ["GET", `${X}/files`, undefined, "path is required"],
     ["GET", `${X}/files?path=a`, undefined, "path must be an absolute path"],
     ["GET", `${X}/files?path=/a&offset=abc&limit=1`, undefined, "offset must be a whole number from 1"],
@@ -262,6 +287,22 @@ describe("input that is refused, naming the member", () => {
     expect((await create("a b")).status).toBe(400);
     expect((await create("x".repeat(255))).status).toBe(201);
   });
+});
+
+test("no refusal of a secret repeats its value; nothing gives one back", async () => {
+  for (const body of [
+    { name: "A", value: { canary: 1 } },
+    { name: "canary-", value: "canary" },
+    { name: "A", value: "canary", x: "canary" },
+    { name: "A", value: "x".repeat(2 ** 20) },
+  ]) {
+    const { status, error } = await ask("POST", "/secrets", body);
+    expect([status >= 400, error!.includes("canary"), calls]).toEqual([true, false, []]);
+  }
+  expect((await ask("GET", "/secrets/A")).status).toBe(405);
+  expect((await ask("PUT", "/secrets")).status).toBe(405);
+  expect((await ask("POST", "/secrets", { name: "A", value: "v" })).status).toBe(201);
+  expect((await ask("DELETE", "/secrets/A")).status).toBe(200);
 });
 
 describe("what existing clients send is taken as they mean it", () => {

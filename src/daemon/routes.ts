@@ -8,6 +8,8 @@ import { filesRoutes } from "../files/routes.ts";
 import { proxyRoutes } from "../ports/routes.ts";
 import { sandboxRoutes } from "../sandboxes/routes.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
+import { secretRoutes } from "../secrets/routes.ts";
+import type { Secrets } from "../secrets/service.ts";
 import { snapshotRoutes } from "../snapshots/routes.ts";
 import type { Snapshots } from "../snapshots/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
@@ -18,6 +20,7 @@ import { type StatusDeps, statusRoutes } from "./status-routes.ts";
 export interface RouteDeps extends UserRouteDeps {
   sandboxes: Sandboxes;
   snapshots: Snapshots;
+  secrets: Secrets;
   events: EventRouteDeps;
   status: StatusDeps;
 }
@@ -30,6 +33,7 @@ export const routes = (deps: RouteDeps): Hono<AppEnv>[] => [
   filesRoutes(deps),
   proxyRoutes(deps),
   snapshotRoutes(deps),
+  secretRoutes(deps),
   userRoutes(deps),
   eventRoutes(deps.events),
   statusRoutes(deps.status),

@@ -2,6 +2,7 @@
 import { type About, named } from "../guest/errors.ts";
 import { type ExecRequest, GuestError } from "../guest/guest.ts";
 import { AppError } from "../lib/errors.ts";
+import type { GuestLease } from "../sandboxes/service.ts";
 import type { ExecBody } from "./schemas.ts";
 
 const DEFAULT_TIMEOUT_S = 300;
@@ -21,6 +22,19 @@ export function toExec(body: ExecBody): ExecRequest {
     timeoutMs: (body.timeout_sec ?? DEFAULT_TIMEOUT_S) * 1000,
     ...(bytes ? { stdin: new Blob([bytes]).stream() } : {}),
   };
+}
+
+/**
+ * The request as its sandbox runs it: the secrets that it is given are variables of the command, below the
+ * request's own. They travel with each command and are stored nowhere in the guest. The lease is given back on failure.
+ */
+export async function withSecrets(lease: GuestLease, request: ExecRequest): Promise<ExecRequest> {
+  try {
+    return { ...request, env: { ...(await lease.secretEnv()), ...request.env } };
+  } catch (error) {
+    lease.release();
+    throw error;
+  }
 }
 
 /** A command that cannot be started has a shell's exit code and says why on stderr. */

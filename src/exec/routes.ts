@@ -9,7 +9,7 @@ import { hex } from "../lib/ids.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
 import type { GuestLease, Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
-import { aboutOf, notStarted, notStartedError, toExec, told } from "./request.ts";
+import { aboutOf, notStarted, notStartedError, toExec, told, withSecrets } from "./request.ts";
 import { execSchema } from "./schemas.ts";
 
 /** Combined output of a buffered exec, bytes. */
@@ -20,10 +20,10 @@ export function execRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEnv
   app.post("/sandboxes/:ref/exec", async (c) => {
     sandboxes.get(c.get("user"), c.req.param("ref"));
     const body = await decode(c, execSchema);
-    const request = toExec(body);
     c.env?.server?.timeout(c.req.raw, 0);
     const about = aboutOf(c.req.param("ref"), body);
     const lease = await sandboxes.lease(c.get("user"), about.sandbox, "exec", c.req.raw.signal);
+    const request = await withSecrets(lease, toExec(body));
     if (body.detach) return detached(c, lease, about, request);
     return c.req.header("accept") === "application/x-ndjson"
       ? streamed(c, lease, about, request)

@@ -11,7 +11,7 @@ import { AppError } from "../lib/errors.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import type { User } from "../users/user.ts";
-import { aboutOf, notStarted, toExec, told } from "./request.ts";
+import { aboutOf, notStarted, toExec, told, withSecrets } from "./request.ts";
 import { execSchema } from "./schemas.ts";
 import { StdinQueue } from "./stdin-queue.ts";
 
@@ -118,9 +118,9 @@ async function run(socket: Socket, first: unknown): Promise<void> {
   try {
     const body = check(execSchema, first);
     about = aboutOf(data.ref, body);
-    const request = toExec(body);
     const lease = await data.sandboxes.lease(data.user, data.ref, "exec", data.abort.signal);
     release = lease.release;
+    const request = await withSecrets(lease, toExec(body));
     data.stdin = new StdinQueue(
       (bytes) => socket.send(JSON.stringify({ type: "stdin_taken", bytes })),
       data.place,

@@ -7,7 +7,7 @@ import { Connection, type ConnectionOptions, protocolError } from "./connection.
 import { isSilence } from "./errors.ts";
 import { execute, executeDetached } from "./exec.ts";
 import { readFileFrom, writeFileTo } from "./files.ts";
-import type { Activity, ConfigureRequest, Guest } from "./guest.ts";
+import type { Activity, ConfigureRequest, Guest, SecretFile } from "./guest.ts";
 import { GuestError } from "./guest.ts";
 import { listDirectory, statPath } from "./listing.ts";
 import { listProcesses } from "./processes.ts";
@@ -23,6 +23,8 @@ const MAX_WAITING = 1000;
 /** Of them, connections that last as long as somebody reads or talks: downloads and tunnels leave room for commands. */
 const MAX_STREAMS = 300;
 const CONNECT_MS = 10_000;
+/** A few small files into memory, ms. */
+const SECRETS_MS = 15_000;
 /** Connections that are being opened: each takes the guest a while, and none shall run out of its time in a burst. */
 const MAX_DIALS = 8;
 
@@ -33,6 +35,10 @@ export interface GuestTarget extends ConnectionOptions {
   /** A call failed because nothing was heard. */
   onSilence?: () => void;
 }
+
+/** A list of sentences of the guest, bounded. */
+const texts = (value: unknown): string[] =>
+  Array.isArray(value) ? value.slice(0, 64).map((text) => String(text).slice(0, 500)) : [];
 
 /** A client for one agent. Nothing is dialled before the first call. */
 export function createGuestClient(target: GuestTarget): Guest {
@@ -82,13 +88,15 @@ export class GuestClient implements Guest {
   }
 
   async configure(request: ConfigureRequest, signal?: AbortSignal) {
-    const { machineId, growRoot, volumes, ...rest } = request;
+    const { machineId, growRoot, volumes, initEnv, secretFiles, ...rest } = request;
     const result = await this.simple(
       "configure",
       {
         ...rest,
         machine_id: machineId,
         grow_root: growRoot,
+        init_env: initEnv,
+        secret_files: secretFiles,
         entropy: request.entropy ?? randomBytes(64).toString("base64"),
         volumes: volumes?.map(({ readOnly, ...volume }) => ({ ...volume, read_only: readOnly })),
       },
@@ -98,11 +106,16 @@ export class GuestClient implements Guest {
       // The connection that carried the call stays authenticated; keep it, and use the new token from now on.
       this.target.token = request.token;
     }
-    const warnings = Array.isArray(result.warnings) ? result.warnings.slice(0, 20) : [];
     return {
       bootMs: Number(result.boot_ms) || 0,
-      warnings: warnings.map((text) => String(text).slice(0, 500)),
+      warnings: texts(result.warnings),
+      secretProblems: texts(result.secret_problems),
     };
+  }
+
+  async secrets(generation: number, files: SecretFile[]): Promise<string[]> {
+    const result = await this.simple("secrets", { generation, files }, AbortSignal.timeout(SECRETS_MS));
+    return texts(result.secret_problems);
   }
 
   exec: Guest["exec"] = (request, sink, signal) => this.use((c) => execute(c, request, sink), signal);

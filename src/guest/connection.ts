@@ -18,6 +18,8 @@ const STALL_MS = 30_000;
 /** The agent sends a heartbeat after 5 s of silence: after so long without one it is not served any more, ms. */
 const SILENCE_MS = 25_000;
 
+/** What a REQUEST carries, bytes (docs/guest-protocol.md). */
+const MAX_REQUEST = 1 << 20;
 /** Answers are small, except where a caller says so, bytes. */
 const MAX_RESULT = 64 << 10;
 
@@ -155,11 +157,14 @@ export class Connection {
 
   /** Sends a request; its answer is read with next(). */
   async request(op: string, members: Record<string, unknown> = {}): Promise<void> {
+    const payload = new TextEncoder().encode(JSON.stringify({ op, now: Date.now(), ...members }));
+    if (payload.length > MAX_REQUEST)
+      throw new GuestError("too_large", "the request with its environment is larger than 1 MiB");
     this.answered = false;
     this.busy = true;
     this.heard = performance.now();
     if (!this.silence) this.listen(this.silenceMs);
-    await this.send(encodeJson(FRAME.request, { op, now: Date.now(), ...members }));
+    await this.send(encodeFrame(FRAME.request, payload));
   }
 
   /** One more frame; throws what the peer reported or why the connection ended. */

@@ -14,7 +14,21 @@ export interface ConfigureRequest {
   files?: { path: string; content: string; mode: string }[];
   volumes?: { device: string; mount: string; fs: string; readOnly: boolean }[];
   init?: string;
+  /** Of the init script alone; the agent keeps none of it. */
+  initEnv?: Record<string, string>;
+  /** The whole set, before any user process runs; absent = as it is. */
+  secretFiles?: SecretFile[];
   growRoot: boolean;
+}
+
+/** A file that lies in the guest's memory only. */
+export interface SecretFile {
+  path: string;
+  /** Base64. */
+  content: string;
+  mode: string;
+  /** "" = the sandbox's user. */
+  owner: string;
 }
 
 export interface ExecRequest {
@@ -149,7 +163,12 @@ export interface Guest {
     signal?: AbortSignal,
   ): Promise<{ agent: string; configured: boolean; generation: number }>;
   /** Rejects with `configure_failed` and the `step` that failed; `warnings`: what the guest can live with. */
-  configure(request: ConfigureRequest, signal?: AbortSignal): Promise<{ bootMs: number; warnings: string[] }>;
+  configure(
+    request: ConfigureRequest,
+    signal?: AbortSignal,
+  ): Promise<{ bootMs: number; warnings: string[]; secretProblems: string[] }>;
+  /** Replaces the files of secrets by these; resolves to what could not be done. `generation`: of the last configure. */
+  secrets(generation: number, files: SecretFile[]): Promise<string[]>;
   exec(request: ExecRequest, sink: ExecSink, signal?: AbortSignal): Promise<ExecResult>;
   execDetached(request: ExecRequest & { outputFile: string }): Promise<{ pid: number }>;
   readFile(

@@ -15,6 +15,7 @@ const HELP = `usage: bhatti host COMMAND
   mount                                    mounts the data's files; the service does it at its start
   memory-pool SIZE                         makes the reserve for guest memory larger, e.g. 64G
   kernel                                   install the distribution's newest guest kernel
+  secret-key [show|rotate|forget]          key of stored secrets; 'forget' removes those whose key is lost
   image NAME [--distro D] [--force]        build the image 'minimal'
   service start|stop|restart|status        the daemon ('stop --save' saves running sandboxes first)
   supervise                                run the daemon and keep it running (without systemd)
@@ -99,6 +100,9 @@ export async function hostMain(args: string[]): Promise<number> {
       );
       return 0;
     }
+    case "secret-key":
+      await (await import("./secret-key.ts")).secretKey(loadConfig(), argument);
+      return 0;
     case "image":
       await buildImage({
         dataDir: loadConfig().dataDir,

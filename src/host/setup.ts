@@ -13,7 +13,7 @@ import { installKernel } from "../kernel/install.ts";
 import { account, invoker } from "../lib/user-files.ts";
 import { hostMemory } from "../sandboxes/memory.ts";
 import { defaultReserveMb, mountReserve } from "../storage/reserve.ts";
-import type { LocalCommand } from "../users/local-commands.ts";
+import type { LocalCommand, LocalResult } from "../users/local-commands.ts";
 import { keyOf, saveConfig } from "./person-config.ts";
 import { startService } from "./service.ts";
 import { Steps } from "./step.ts";
@@ -93,7 +93,7 @@ async function adminUser(dataDir: string, note: (text: string) => void): Promise
     }
   }
   const local = async (command: LocalCommand) => {
-    const result = await callAdmin(adminSocket(dataDir), command);
+    const result = await callAdmin<LocalResult>(adminSocket(dataDir), command);
     if (!result) throw new Error("the daemon does not answer on its local socket");
     return result;
   };

@@ -20,6 +20,7 @@ export type ErrorCode =
   | "timeout"
   | "unavailable"
   | "not_implemented"
+  | "secret_unreadable"
   | "internal";
 
 const STATUS: Record<ErrorCode, number> = {
@@ -42,6 +43,7 @@ const STATUS: Record<ErrorCode, number> = {
   timeout: 504,
   unavailable: 503,
   not_implemented: 501,
+  secret_unreadable: 500,
   internal: 500,
 };
 

@@ -7,6 +7,7 @@ import type { Vm, VmExit } from "../engine/engine.ts";
 import type { Guest } from "../guest/guest.ts";
 import { orAbort } from "../lib/abort.ts";
 import { AppError } from "../lib/errors.ts";
+import { refsOf } from "../secrets/reference.ts";
 import type { Reservation } from "../storage/storage.ts";
 import { Comeback } from "./comeback.ts";
 import type { SandboxDeps } from "./deps.ts";
@@ -15,6 +16,7 @@ import { Health } from "./health.ts";
 import { IdleTimer } from "./idle.ts";
 import { sandboxNotFound, stoppedForDisk } from "./refusals.ts";
 import type { SandboxRow } from "./rows.ts";
+import { SecretFiles } from "./secret-files.ts";
 import type { GuestLease, Thermal } from "./service.ts";
 
 /** A machine that is there, and its agent. */
@@ -71,6 +73,7 @@ export class Actor {
   readonly idle: IdleTimer;
   readonly health: Health;
   readonly comeback = new Comeback();
+  readonly secretFiles: SecretFiles;
   /** When the VM was attached, ms since the epoch. */
   startedAt = 0;
 
@@ -81,6 +84,7 @@ export class Actor {
   ) {
     this.idle = new IdleTimer(this);
     this.health = new Health(this);
+    this.secretFiles = new SecretFiles(this);
   }
 
   get dir(): string {
@@ -153,6 +157,7 @@ export class Actor {
         await orAbort(this.ensureHot(), signal);
       }
       await this.health.insist();
+      await this.secretFiles.fresh();
       this.assertPresent();
       return this.grant(kind, from);
     } finally {
@@ -340,6 +345,7 @@ export class Actor {
       guest,
       from,
       revoked: held.revoke.signal,
+      secretEnv: () => this.deps.secrets.environment(this.row.created_by, refsOf(this.row.secrets)),
       release: () => {
         if (!this.held.delete(held)) return;
         this.lastActivity = Date.now();

@@ -55,7 +55,8 @@ const want = {
   coldAfterS: 0,
   kernel: "k",
   createdFrom: "template",
-} as Admitted;
+  secrets: [],
+} as unknown as Admitted;
 const make = (user: User) => admit(deps, user, want);
 
 test("a create that outlives its user does not come up in the subnet of the next one", () => {

@@ -71,6 +71,7 @@ export function admit(
     unresponsive_why: "",
     on_unresponsive: want.onUnresponsive ?? "none",
     init_status: "",
+    secrets: JSON.stringify(want.secrets),
   };
   try {
     deps.rows.store.transaction(() => {

@@ -1,4 +1,5 @@
 /** What snapshots and forks may do with sandboxes: look at one, copy it, put it back, make a new one from a copy. */
+import type { SecretRef } from "../secrets/reference.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import type { SandboxRow } from "./rows.ts";
@@ -15,6 +16,7 @@ export interface Admitted {
   diskSizeMb: number;
   env: Record<string, string>;
   init: string;
+  secrets: SecretRef[];
   keepHot: boolean;
   labels: Record<string, string>;
   warmAfterS: number;
@@ -78,6 +80,7 @@ export const IN_COPIES = {
   unresponsive_why: "own",
   on_unresponsive: "taken",
   init_status: "own",
+  secrets: "taken",
 } as const satisfies Record<keyof SandboxRow, "taken" | "own" | "left">;
 
 /** Where a copy of a machine goes: `state` and `disk` into the directory, `mem` to where snapshot `id` keeps its memory. */

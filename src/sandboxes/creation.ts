@@ -69,6 +69,8 @@ export class Creation {
     const { deps } = this;
     const existing = input.name ? this.registry.byName(user.id, input.name) : null;
     if (existing) return existingOne(existing, input);
+    const secrets = input.secrets ?? [];
+    deps.secrets.assertUsable(user.id, secrets);
     const image = await deps.images.resolve(input.image ?? "minimal");
     const cpus = input.cpus ?? 1;
     const memoryMb = input.memory_mb ?? DEFAULT_MEMORY_MB;
@@ -97,6 +99,7 @@ export class Creation {
       diskSizeMb: input.disk_size_mb ?? 0,
       env: input.env ?? {},
       init: input.init ?? "",
+      secrets,
       keepHot: input.keep_hot ?? false,
       labels: input.labels ?? {},
       warmAfterS: input.warm_after_s ?? deps.config.warmAfterS,

@@ -6,6 +6,7 @@ import type { Guest } from "../guest/guest.ts";
 import type { ImageSource } from "../images/image.ts";
 import type { Semaphore } from "../lib/semaphore.ts";
 import type { Network } from "../network/network.ts";
+import type { SecretSource } from "../secrets/service.ts";
 import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Templates } from "../templates/templates.ts";
@@ -56,6 +57,7 @@ export interface SandboxDeps {
   memory: MemoryBudget;
   memoryPool: MemoryPool;
   wakes: Semaphore;
+  secrets: SecretSource;
   log: Logger;
   config: SandboxConfig;
   /** /proc/sys/kernel/random/boot_id */

@@ -11,6 +11,7 @@ export function differences(input: CreateInput, row: Readonly<SandboxRow>): stri
     disk_size_mb: input.disk_size_mb === row.disk_size_mb,
     env: sameMap(input.env, row.env),
     init: input.init === row.init,
+    secrets: JSON.stringify(input.secrets) === row.secrets,
     keep_hot: input.keep_hot === (row.keep_hot === 1),
     labels: sameMap(input.labels, row.labels),
     warm_after_s: input.warm_after_s === row.warm_after_s,

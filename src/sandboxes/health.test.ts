@@ -17,6 +17,7 @@ function patient(policy: "none" | "restart", activity: () => Promise<unknown>) {
     unresponsive_why: "",
     init: "",
     init_status: "",
+    secrets: "[]",
   };
   const heard = { quietMs: 60_000, state: "running" };
   const actor = {

@@ -67,4 +67,5 @@ ALTER TABLE sandboxes ADD COLUMN unresponsive_why TEXT NOT NULL DEFAULT '';
 ALTER TABLE sandboxes ADD COLUMN on_unresponsive TEXT NOT NULL DEFAULT 'none';
 ALTER TABLE sandboxes ADD COLUMN init_status TEXT NOT NULL DEFAULT '';`,
   },
+  { id: "0120-given-secrets", sql: "ALTER TABLE sandboxes ADD COLUMN secrets TEXT NOT NULL DEFAULT '[]'" },
 ];

@@ -44,6 +44,18 @@ export const sandbox = z.object({
       ended_at: z.string().optional(),
     })
     .optional(),
+  secrets: z
+    .array(
+      z.object({
+        name: z.string(),
+        env: z.string().optional(),
+        path: z.string().optional(),
+        mode: z.string().optional(),
+        owner: z.string().optional(),
+      }),
+    )
+    .optional(),
+  secret_problems: z.array(z.string()).optional(),
 });
 
 export const sandboxOperations: Operation[] = [

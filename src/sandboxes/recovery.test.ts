@@ -143,6 +143,7 @@ function fullRow(n: number, patch: Partial<SandboxRow>): SandboxRow {
     unresponsive_why: "",
     on_unresponsive: "none",
     init_status: "",
+    secrets: "[]",
     ...patch,
     id,
   };

@@ -57,6 +57,8 @@ export interface SandboxRow {
   on_unresponsive: "none" | "restart";
   /** What became of `init` in this boot: JSON of InitView (service.ts). */
   init_status: string;
+  /** Secrets it is given, by name: JSON of SecretRef[]. Their values are not here. */
+  secrets: string;
 }
 
 /** Transitions that the journal knows. One per sandbox at a time. */

@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { CONSOLE_KEPT, readConsole } from "../engine/console.ts";
 import { AppError } from "../lib/errors.ts";
+import { refsOf, type SecretRef } from "../secrets/reference.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import type { Actor } from "./actor.ts";
@@ -25,6 +26,9 @@ import { checkpoint } from "./transitions/checkpoint.ts";
 import { destroy } from "./transitions/destroy.ts";
 import { rollback } from "./transitions/rollback.ts";
 import { view } from "./view.ts";
+
+/** How long a change of a secret waits for guests that are slow, ms. */
+const SECRETS_MS = 5000;
 
 /** What stays in the reserve of memory that moved out (its device state), bytes. */
 const SMALL = 1 << 20;
@@ -166,6 +170,28 @@ export class SandboxService implements Sandboxes, Copies {
   async console(user: User, ref: string, options: { previous?: boolean } = {}): Promise<string> {
     const actor = this.registry.get(user.id, ref);
     return readConsole(actor.dir, CONSOLE_KEPT, options.previous);
+  }
+
+  /** Sandboxes of a user that are given secrets. */
+  given(userId: string): { name: string; refs: SecretRef[] }[] {
+    return [...this.registry.of(userId)]
+      .filter(({ gone, row }) => !gone && row.secrets !== "[]")
+      .map(({ row }) => ({ name: row.name, refs: refsOf(row.secrets) }));
+  }
+
+  /** Brings files of hot sandboxes up to date; others get them when they wake. */
+  async secretChanged(userId: string, secret: string): Promise<void> {
+    const told = [...this.registry.of(userId)]
+      .filter((actor) => actor.isHot() && refsOf(actor.row.secrets).some(({ name }) => name === secret))
+      .map((actor) =>
+        actor.secretFiles.fresh().catch((err: unknown) => {
+          this.deps.log.warn(
+            { sandbox: actor.row.id, err },
+            "a sandbox has an older secret until its next request",
+          );
+        }),
+      );
+    await Promise.race([Promise.all(told), Bun.sleep(SECRETS_MS)]);
   }
 
   lease(user: User, ref: string, kind: string, signal?: AbortSignal): Promise<GuestLease> {

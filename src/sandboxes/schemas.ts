@@ -1,6 +1,7 @@
 /** Shapes of requests about sandboxes. Everything that can be known from the request alone is checked here. */
 import { z } from "zod";
 import { custom, envSchema, flag, flagQuery, orEmpty, positive, text, whole } from "../http/fields.ts";
+import { secretRefs } from "../secrets/reference.ts";
 
 export const NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 export const NAME_RULE = "1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit";
@@ -72,14 +73,7 @@ const onUnresponsive = z.enum(["none", "restart"], "must be none or restart");
 const idle = whole(0, 31_536_000);
 
 /** Members of v1 that need parts of the product which do not exist yet: accepted when empty, else refused by name. */
-export const LATER = [
-  "template_id",
-  "new_volumes",
-  "volumes",
-  "persistent_volumes",
-  "secrets",
-  "hugepages",
-] as const;
+export const LATER = ["template_id", "new_volumes", "volumes", "persistent_volumes", "hugepages"] as const;
 const laterList = z.array(z.unknown()).optional();
 
 export const createSchema = z.strictObject({
@@ -98,7 +92,7 @@ export const createSchema = z.strictObject({
   new_volumes: laterList,
   volumes: laterList,
   persistent_volumes: laterList,
-  secrets: laterList,
+  secrets: secretRefs.optional(),
   warm_after_s: idle.optional(),
   cold_after_s: idle.optional(),
   on_unresponsive: onUnresponsive.optional(),

@@ -1,5 +1,6 @@
 /** What the rest of the product may do with sandboxes. Implemented by sandboxes/, called by HTTP routes and snapshots. */
 import type { Guest } from "../guest/guest.ts";
+import type { SecretRef } from "../secrets/reference.ts";
 import type { User } from "../users/user.ts";
 
 export type Status = "creating" | "running" | "stopped" | "failed" | "destroying";
@@ -68,6 +69,10 @@ export interface SandboxView {
   on_unresponsive: OnUnresponsive;
   /** Absent without `init`, and until the agent has told of it. */
   init?: InitView;
+  /** Secrets it is given, by name. */
+  secrets?: SecretRef[];
+  /** Files of secrets that the guest could not put where they belong, and why. */
+  secret_problems?: string[];
 }
 
 /** Each of these keeps a sandbox awake: commands, detached jobs, the script of `init`, the CPU from BUSY_SHARE on (idle.ts). */
@@ -108,6 +113,7 @@ export interface CreateInput {
   warm_after_s?: number;
   cold_after_s?: number;
   on_unresponsive?: OnUnresponsive;
+  secrets?: SecretRef[];
 }
 
 export interface CreateOptions {
@@ -142,6 +148,8 @@ export interface GuestLease {
   guest: Guest;
   /** State before this lease: "hot" when nothing had to be done. */
   from: Thermal;
+  /** Secrets that a new process has as variables, as they are now. Throws secret_unreadable. */
+  secretEnv(): Promise<Record<string, string>>;
   /** Fires when the sandbox is stopped or destroyed over the head of this lease: end the work. */
   revoked: AbortSignal;
   /** Idempotent. */

@@ -1,3 +1,4 @@
+import { refsOf } from "../secrets/reference.ts";
 import type { Actor } from "./actor.ts";
 import { makeSpace, restartIt } from "./refusals.ts";
 import type { InitView, LastEnd, SandboxView } from "./service.ts";
@@ -46,5 +47,7 @@ export function view(actor: Actor): SandboxView {
       : {}),
     on_unresponsive: row.on_unresponsive,
     ...(row.init_status ? { init: JSON.parse(row.init_status) as InitView } : {}),
+    ...(row.secrets !== "[]" ? { secrets: refsOf(row.secrets) } : {}),
+    ...(actor.secretFiles.problems.length > 0 ? { secret_problems: actor.secretFiles.problems } : {}),
   };
 }

@@ -25,6 +25,7 @@ const UNUSUAL = {
   cold_after_s: 7777,
   env: '{"A":"1"}',
   on_unresponsive: "restart",
+  secrets: '[{"name":"A","env":"A"}]',
 } as const;
 
 test("every column of a sandbox is known to be taken over or not, and is", () => {

@@ -21,6 +21,7 @@ test("a resume in that moment finds the memory where it is then", async () => {
   const row = {
     ...{ id: "s1", user_id: "u", name: "s", status: "ready", kind: "memory", memory_mb: 1, fingerprint: "f" },
     settings: "{}",
+    secrets: "[]",
     ...{ env: "{}", labels: "{}", files: JSON.stringify(files), state_sha256: await sha256(`${dir}/state`) },
   } as SnapshotRow;
   const memoryPool = new MemoryPool(dataDir);

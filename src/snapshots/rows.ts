@@ -40,6 +40,7 @@ CREATE UNIQUE INDEX snapshots_owner_name ON snapshots (user_id, name);`,
     id: "0220-snapshot-settings",
     sql: "ALTER TABLE snapshots ADD COLUMN settings TEXT NOT NULL DEFAULT '{}'",
   },
+  { id: "0230-given-secrets", sql: "ALTER TABLE snapshots ADD COLUMN secrets TEXT NOT NULL DEFAULT '[]'" },
 ];
 
 export interface SnapshotRow {
@@ -72,6 +73,8 @@ export interface SnapshotRow {
   created_at: string;
   /** JSON: Settings of the source; {} in older rows and imports. */
   settings: string;
+  /** Secrets that copies are given, as the source was; "[]" in imports: a stranger's archive asks for none. */
+  secrets: string;
 }
 
 /** What copies take over of the source (IN_COPIES of sandboxes/copies.ts) beside what has a column here. */

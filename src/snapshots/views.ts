@@ -2,6 +2,7 @@
 import { newId } from "../lib/ids.ts";
 import type { Admitted } from "../sandboxes/copies.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
+import { refsOf } from "../secrets/reference.ts";
 import type { User } from "../users/user.ts";
 import type { Settings, SnapshotRow } from "./rows.ts";
 import type { SnapshotView } from "./service.ts";
@@ -53,6 +54,7 @@ export function blankRow(user: User, name: string): SnapshotRow {
     pause_ms: 0,
     created_at: new Date().toISOString(),
     settings: "{}",
+    secrets: "[]",
   };
 }
 
@@ -81,6 +83,7 @@ export function wantOf(
     diskSizeMb: row.disk_size_mb,
     env: JSON.parse(row.env) as Record<string, string>,
     init: "",
+    secrets: refsOf(row.secrets),
     keepHot: false,
     labels: JSON.parse(row.labels) as Record<string, string>,
     warmAfterS: settings.warm_after_s ?? defaults.warmAfterS,
@@ -105,5 +108,6 @@ export function rowOf(user: User, source: Readonly<SandboxRow>, name: string, sa
     env: source.env,
     labels: source.labels,
     settings: JSON.stringify(settingsOf(source)),
+    secrets: source.secrets,
   };
 }

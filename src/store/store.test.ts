@@ -16,9 +16,8 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 /** What v1's commands leave in a database that they find. */
 const V1 = `
 CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, name TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS secrets (user_id TEXT, name TEXT, value_encrypted BLOB, PRIMARY KEY (user_id, name));
-CREATE INDEX IF NOT EXISTS idx_secrets_user ON secrets (user_id);
-CREATE TABLE IF NOT EXISTS volumes (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS volumes (user_id TEXT, name TEXT, value_encrypted BLOB, PRIMARY KEY (user_id, name));
+CREATE INDEX IF NOT EXISTS idx_volumes_user ON volumes (user_id);
 CREATE TABLE IF NOT EXISTS images (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS templates (id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY);
@@ -30,19 +29,19 @@ test("tables that v1's commands added are noticed, and a later migration of the 
   first.close();
   const v1 = new Database(file());
   v1.exec(V1);
-  v1.exec("INSERT INTO secrets VALUES ('u', 'n', x'00')");
+  v1.exec("INSERT INTO volumes VALUES ('u', 'n', x'00')");
   v1.close();
   const again = new Store(file(), migrations);
-  expect(again.foreign).toEqual(["images", "publish_rules", "secrets", "tasks", "templates", "volumes"]);
+  expect(again.foreign).toEqual(["images", "publish_rules", "tasks", "templates", "volumes"]);
   again.close();
-  const later = ["secrets", "volumes", "images", "templates", "tasks", "publish_rules"].map((table, i) => ({
+  const later = ["volumes", "images", "templates", "tasks", "publish_rules"].map((table, i) => ({
     id: `03${i}0-${table}`,
     sql: `CREATE TABLE ${table} (id TEXT PRIMARY KEY, ours INTEGER NOT NULL) STRICT; CREATE INDEX idx_${table}_user ON ${table} (ours);`,
   }));
   const now = new Store(file(), [...migrations, ...later]);
-  now.db.exec("INSERT INTO secrets VALUES ('s', 1)");
+  now.db.exec("INSERT INTO volumes VALUES ('s', 1)");
   // Nothing that was there is lost.
-  expect(now.db.query("SELECT name FROM foreign_secrets").all()).toEqual([{ name: "n" }]);
+  expect(now.db.query("SELECT name FROM foreign_volumes").all()).toEqual([{ name: "n" }]);
   expect(now.foreign).toEqual(later.map(({ id }) => `foreign_${id.slice(5)}`).sort());
   now.close();
   new Store(file(), [...migrations, ...later]).close();

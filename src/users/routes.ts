@@ -8,6 +8,7 @@ export interface UserRouteDeps {
   countSandboxes(userId: string): number;
   /** Those that restore took included. */
   countSnapshots(userId: string): number;
+  countSecrets(userId: string): number;
 }
 
 export function userRoutes(deps: UserRouteDeps): Hono<AppEnv> {
@@ -24,6 +25,8 @@ export function userRoutes(deps: UserRouteDeps): Hono<AppEnv> {
       max_memory_mb_per_sandbox: user.maxMemoryMbPerSandbox,
       snapshots: deps.countSnapshots(user.id),
       max_snapshots: user.maxSnapshots,
+      secrets: deps.countSecrets(user.id),
+      max_secrets: user.maxSecrets,
     });
   });
   app.all("/me", only("GET"));

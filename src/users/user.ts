@@ -11,5 +11,6 @@ export interface User {
   maxVolumeStorageMb: number;
   maxSnapshots: number;
   maxImages: number;
+  maxSecrets: number;
   createdAt: string;
 }

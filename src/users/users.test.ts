@@ -52,7 +52,7 @@ test("subnets are distinct, reused only when their user is gone; a user with san
   users.delete("a");
   expect(users.create({ name: "c" }).user.subnetIndex).toBe(1);
   store.db.run(
-    "INSERT INTO snapshots SELECT 'id', ?, 'n', '', 'ready', 'memory', 0, '', 1, 1, 0, '{}', '{}', '', 0, '', '', '', '{}', 0, 0, '', ''",
+    "INSERT INTO snapshots SELECT 'id', ?, 'n', '', 'ready', 'memory', 0, '', 1, 1, 0, '{}', '{}', '', 0, '', '', '', '{}', 0, 0, '', '', '{}', '[]'",
     [b.id],
   );
   expect(() => users.delete("b")).toThrow("still owns 1 snapshots");

@@ -24,6 +24,7 @@ CREATE TABLE users (
   created_at TEXT NOT NULL
 ) STRICT;`,
   },
+  { id: "0020-max-secrets", sql: "ALTER TABLE users ADD COLUMN max_secrets INTEGER NOT NULL DEFAULT 100" },
 ];
 
 interface UserRow {
@@ -37,6 +38,7 @@ interface UserRow {
   max_volume_storage_mb: number;
   max_snapshots: number;
   max_images: number;
+  max_secrets: number;
   created_at: string;
 }
 
@@ -45,12 +47,13 @@ export interface UserLimitsInput {
   maxCpusPerSandbox?: number;
   maxMemoryMbPerSandbox?: number;
   maxSnapshots?: number;
+  maxSecrets?: number;
 }
 
 /** Subnet indexes above this are reserved (templates). */
 const MAX_SUBNET = 65_000;
 const COLUMNS =
-  "id, name, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, created_at";
+  "id, name, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, max_secrets, created_at";
 
 const hashOf = (key: string): string => createHash("sha256").update(key).digest("hex");
 const newKey = (): string => `bht_${hex(32)}`;
@@ -76,7 +79,7 @@ export class Users {
         );
       this.store.db
         .query(
-          "INSERT INTO users (id, name, api_key_hash, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          "INSERT INTO users (id, name, api_key_hash, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, max_secrets, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .run(
           id,
@@ -90,6 +93,7 @@ export class Users {
           20_480,
           input.maxSnapshots ?? 5,
           10,
+          input.maxSecrets ?? 100,
           new Date().toISOString(),
         );
     });
@@ -115,13 +119,14 @@ export class Users {
     return row ? toUser(row) : null;
   }
 
-  /** Refused while the user owns sandboxes or snapshots. */
+  /** Refused while the user owns sandboxes, snapshots or secrets. */
   delete(name: string): void {
     this.store.transaction(() => {
       const user = this.mustFind(name);
       for (const [table, column] of [
         ["sandboxes", "created_by"],
         ["snapshots", "user_id"],
+        ["secrets", "user_id"],
       ] as const) {
         const exists = this.store.db.query("SELECT 1 FROM sqlite_master WHERE name = ?").get(table);
         if (!exists) continue;
@@ -149,13 +154,14 @@ export class Users {
     const pick = (given: number | undefined, old: number) => given ?? old;
     this.store.db
       .query(
-        "UPDATE users SET max_sandboxes = ?, max_cpus_per_sandbox = ?, max_memory_mb_per_sandbox = ?, max_snapshots = ? WHERE id = ?",
+        "UPDATE users SET max_sandboxes = ?, max_cpus_per_sandbox = ?, max_memory_mb_per_sandbox = ?, max_snapshots = ?, max_secrets = ? WHERE id = ?",
       )
       .run(
         pick(limits.maxSandboxes, user.maxSandboxes),
         pick(limits.maxCpusPerSandbox, user.maxCpusPerSandbox),
         pick(limits.maxMemoryMbPerSandbox, user.maxMemoryMbPerSandbox),
         pick(limits.maxSnapshots, user.maxSnapshots),
+        pick(limits.maxSecrets, user.maxSecrets),
         user.id,
       );
     return this.mustFind(name);
@@ -206,6 +212,7 @@ const toUser = (row: UserRow): User => ({
   maxVolumeStorageMb: row.max_volume_storage_mb,
   maxSnapshots: row.max_snapshots,
   maxImages: row.max_images,
+  maxSecrets: row.max_secrets,
   createdAt: row.created_at,
 });
 

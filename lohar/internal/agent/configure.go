@@ -29,6 +29,10 @@ type configureRequest struct {
 	Volumes    []machine.Volume  `json:"volumes"`
 	Init       string            `json:"init"`
 	GrowRoot   bool              `json:"grow_root"`
+	// InitEnv is the init script's alone, and is not kept.
+	InitEnv map[string]string `json:"init_env"`
+	// SecretFiles is the whole set; nil = as it is.
+	SecretFiles []secretFile `json:"secret_files"`
 }
 
 type injectedFile struct {
@@ -52,7 +56,7 @@ func configure(c *conn, r *configureRequest) (any, error) {
 		return nil, fail("stale_generation", "a later generation is configured already")
 	}
 	if configured && !failed && r.Generation == generation && generation != 0 {
-		return s.configureResult(nil), nil
+		return s.configureResult(nil, nil), nil
 	}
 	s.mu.Lock()
 	halfway := s.failed
@@ -74,6 +78,12 @@ func configure(c *conn, r *configureRequest) (any, error) {
 	if err := s.provision(r); err != nil {
 		return nil, err
 	}
+	var problems []string
+	if r.SecretFiles != nil {
+		if problems, err = s.deliver(r.Generation, r.SecretFiles); err != nil {
+			return nil, inStep("secret", err)
+		}
+	}
 	s.mu.Lock()
 	s.token, s.generation = proto.Key(r.Token), r.Generation
 	s.configured, s.failed = true, ""
@@ -81,16 +91,17 @@ func configure(c *conn, r *configureRequest) (any, error) {
 	if err := s.thawUsers(); err != nil {
 		s.Log("thaw: " + err.Error())
 	}
-	return s.configureResult(append(warnings, s.start(r)...)), nil
+	return s.configureResult(append(warnings, s.start(r)...), problems), nil
 }
 
-func (s *Server) configureResult(warnings []string) any {
+func (s *Server) configureResult(warnings, secretProblems []string) any {
 	_, _, generation := s.state()
 	return struct {
 		Generation uint64   `json:"generation"`
 		BootMS     int64    `json:"boot_ms"`
 		Warnings   []string `json:"warnings,omitempty"`
-	}{generation, s.boot.Milliseconds(), warnings}
+		Problems   []string `json:"secret_problems,omitempty"`
+	}{generation, s.boot.Milliseconds(), warnings, secretProblems}
 }
 
 // becomeOneself is the part that must not fail: randomness, clock, names, and nobody left from the time before.
@@ -166,7 +177,7 @@ func (r *configureRequest) check() error {
 		return bad("machine_id must be 32 hexadecimal digits")
 	case !identity.ValidResolver(r.Resolver, r.Search):
 		return bad("resolver must hold at most 3 IP addresses, search at most 6 domains")
-	case !proc.ValidEnv(r.Env):
+	case !proc.ValidEnv(r.Env) || !proc.ValidEnv(r.InitEnv):
 		return bad("env must not contain NUL, nor '=' in names")
 	case strings.Contains(r.Init, "\x00"):
 		return bad("init must not contain NUL")
@@ -182,6 +193,11 @@ func (r *configureRequest) check() error {
 		}
 		if _, err := base64.StdEncoding.DecodeString(f.Content); err != nil {
 			return bad("content of " + f.Path + " is not base64")
+		}
+	}
+	for _, f := range r.SecretFiles {
+		if err := f.check(); err != nil {
+			return err
 		}
 	}
 	for _, v := range r.Volumes {

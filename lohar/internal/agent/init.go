@@ -13,13 +13,13 @@ const initLog = "bhatti-init.log"
 // logDirs: the second one for a root file system that cannot be written.
 var logDirs = []string{"/var/log", "/run/bhatti/log"}
 
-// runInit starts the user's script in the background; `activity` tells what became of it.
-func (s *Server) runInit(script string) error {
+// runInit starts the user's script in the background with env beside the environment of all; `activity` tells what became of it.
+func (s *Server) runInit(script string, env map[string]string) error {
 	shell := "/bin/sh"
 	if info, err := os.Stat("/bin/bash"); err == nil && info.Mode().IsRegular() {
 		shell = "/bin/bash"
 	}
-	c := command{Argv: []string{shell, "-c", script}, Cwd: "/"}
+	c := command{Argv: []string{shell, "-c", script}, Env: env, Cwd: "/"}
 	if identity, _ := s.user(1000); isDir(identity.Home) {
 		c.Cwd = identity.Home
 	}

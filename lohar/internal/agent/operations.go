@@ -33,6 +33,7 @@ func init() { // not a literal: handlers refer to the table through conn
 		"file.write":    {handle: parsed(fileWrite), work: true, late: lateData},
 		"file.stat":     {handle: parsed(fileStat), work: true},
 		"file.list":     {handle: parsed(fileList), work: true},
+		"secrets":       {handle: parsed(replaceSecrets), work: true},
 		"activity":      {handle: reportActivity},
 		"ports":         {handle: ports},
 		"processes":     {handle: processes},

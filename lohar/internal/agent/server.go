@@ -10,6 +10,7 @@ import (
 	"bhatti/lohar/internal/machine"
 	"bhatti/lohar/internal/proc"
 	"bhatti/lohar/internal/proto"
+	"bhatti/lohar/internal/secrets"
 )
 
 const (
@@ -39,6 +40,7 @@ type Server struct {
 	Options
 	table    *proc.Table
 	activity activity
+	secrets  secrets.Store
 	port     int
 	boot     time.Duration
 
@@ -62,6 +64,7 @@ func New(o Options) *Server { return newServer(o, proc.NewTable()) }
 // newServer lets several servers of one process share its only reaper.
 func newServer(o Options, table *proc.Table) *Server {
 	s := &Server{Options: o, table: table, conns: map[*conn]struct{}{}, env: map[string]string{}}
+	s.secrets.Dir, s.secrets.Mount = secrets.Dir, secrets.MountTmpfs
 	if o.Token != "" {
 		s.token, s.configured = proto.Key(o.Token), true
 	}

@@ -27,7 +27,7 @@ func (s *Server) start(r *configureRequest) (warnings []string) {
 		}
 	}
 	if r.Init != "" && r.Kind != "wake" {
-		if err := s.runInit(r.Init); err != nil {
+		if err := s.runInit(r.Init, r.InitEnv); err != nil {
 			s.activity.change(func() { s.activity.init = initStatus{State: "failed", Error: err.Error()} })
 			warnings = append(warnings, "init did not start: "+err.Error())
 		}

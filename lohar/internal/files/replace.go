@@ -49,7 +49,7 @@ func Replace(path string, o Options, src io.Reader) (n int64, err error) {
 		return 0, err
 	}
 	if old == nil {
-		if err := makeParents(dir, o.owner(o.NewOwner)); err != nil {
+		if err := MakeParents(dir, o.owner(o.NewOwner)); err != nil {
 			return 0, err
 		}
 	}
@@ -175,8 +175,8 @@ func (s *spool) overwriteInPlace(path string, owner Owner, mode uint32, had []xa
 // onlyWriter hides ReadFrom, which would not see our reader's WriteTo.
 type onlyWriter struct{ io.Writer }
 
-// makeParents creates the missing directories of dir, 0755, and gives only those to owner.
-func makeParents(dir string, owner Owner) error {
+// MakeParents creates the missing directories of dir, 0755, and gives only those to owner.
+func MakeParents(dir string, owner Owner) error {
 	info, err := os.Stat(dir)
 	if err == nil {
 		if !info.IsDir() {
@@ -187,7 +187,7 @@ func makeParents(dir string, owner Owner) error {
 	if !os.IsNotExist(err) {
 		return err
 	}
-	if err := makeParents(filepath.Dir(dir), owner); err != nil {
+	if err := MakeParents(filepath.Dir(dir), owner); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -115,6 +115,32 @@ export function fileMapping(text: string): { local: string; guest: string; mode:
   return { local: match[1]!, guest: match[2]!, mode: (match[3] ?? "0644").padStart(4, "0") };
 }
 
+/** --secret values: names, or VARIABLE=name; several may stand between commas. */
+export function secretVariables(list: string[] = []): (string | { name: string; env: string })[] {
+  return list
+    .flatMap((text) => text.split(","))
+    .map((text) => {
+      const at = text.indexOf("=");
+      const [env, name] = at < 0 ? [text, text] : [text.slice(0, at), text.slice(at + 1)];
+      if (!NAME.test(env) || !NAME.test(name))
+        throw usage(`--secret: "${text}" must be the name of a secret, or VARIABLE=name`);
+      return env === name ? name : { name, env };
+    });
+}
+
+/** "name[:path[:mode[:owner]]]" of --secret-file. */
+export function secretFiles(
+  list: string[] = [],
+): { name: string; path: string; mode?: string; owner?: string }[] {
+  return list.map((text) => {
+    const match = /^([A-Za-z_][A-Za-z0-9_]*)(?::(\/[^:]*)(?::([0-7]{3,4})(?::(.+))?)?)?$/.exec(text);
+    if (!match)
+      throw usage(`--secret-file: "${text}" must be name, name:/absolute/path, …:0440 or …:0440:user:group`);
+    const [, name = "", path = `/run/secrets/${name}`, mode, owner] = match;
+    return { name, path, mode, owner };
+  });
+}
+
 /** Octal permission bits such as 644 or 0755 → four digits. */
 export function mode(flag: string) {
   return (text: string): string => {

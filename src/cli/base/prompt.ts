@@ -16,9 +16,9 @@ export async function ask(question: string, fallback = ""): Promise<string> {
   return (await line())?.trim() || fallback;
 }
 
-/** Like `ask`, without echo. */
-export function askSecret(question: string): string {
-  requireTerminal("an API key is needed", "pipe it to --token-stdin, or set BHATTI_TOKEN");
+/** Like `ask`, without echo: one line. `remedy`: for who has no terminal. */
+export function askSecret(question: string, remedy: string): string {
+  requireTerminal(`${question} is needed`, remedy);
   const fd = openSync("/dev/tty", "r");
   const stty = (...args: string[]) =>
     Bun.spawnSync(["stty", ...args], { stdin: fd, stdout: "ignore", stderr: "ignore" });

@@ -61,6 +61,7 @@ async function candidates(words: string[], commands: Entry[]): Promise<string[]>
   if (first && SANDBOX.test(key)) return sandboxNames();
   if ((first && SNAPSHOT.test(key)) || (key === "snapshot restore" && plain.length === depth + 1))
     return snapshotNames();
+  if (first && key === "secret delete") return secretNames();
   return [];
 }
 
@@ -87,3 +88,5 @@ async function sandboxNames(): Promise<string[]> {
 }
 
 const snapshotNames = async () => (await (await quickClient()).snapshots.list()).map((s) => s.name);
+
+const secretNames = async () => (await (await quickClient()).secrets.list()).map((s) => s.name);

@@ -14,6 +14,8 @@ import {
   mebibytes,
   pairs,
   seconds,
+  secretFiles,
+  secretVariables,
 } from "../base/parse.ts";
 import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
@@ -37,6 +39,8 @@ interface Flags {
   coldAfter?: number;
   idempotencyKey?: string;
   onUnresponsive?: "none" | "restart";
+  secret?: string[];
+  secretFile?: string[];
 }
 
 export const command = () =>
@@ -47,6 +51,7 @@ export const command = () =>
       "bhatti create dev",
       "bhatti create ci --cpus 2 --memory 2G --disk-size 8G --label team=web",
       "bhatti create app --env MODE=test --env-file .env --file ./run.sh:/workspace/run.sh:0755",
+      "bhatti create web --secret NPM_TOKEN --secret-file TLS_KEY:/etc/ssl/private/server.key",
       "bhatti create job --cold-after never --json",
     ],
   )
@@ -61,11 +66,20 @@ export const command = () =>
     .option("--keep-hot", "never put to sleep")
     .option("--label <key=value>", "label (repeatable)", collect)
     .option("--file <local:guest[:mode]>", "copy a small file in before the start (repeatable)", collect)
+    .option(
+      "--secret <[VARIABLE=]name>",
+      "a stored secret as a variable of everything that runs (repeatable)",
+      collect,
+    )
+    .option(
+      "--secret-file <name[:path[:mode[:owner]]]>",
+      "a stored secret as a file, in memory; /run/secrets/<name>, 0400 (repeatable)",
+      collect,
+    )
     .option("--warm-after <time>", "pause after this much idleness: 30s, 10m, never", seconds("--warm-after"))
     .option("--cold-after <time>", "to disk after this much idleness", seconds("--cold-after"))
     .addOption(laterOption("--template <id>", "templates of users"))
     .addOption(laterOption("--volume <name:mount>", "volumes"))
-    .addOption(laterOption("--secret <name>", "stored secrets; --env-file <file> sets variables"))
     .option("--idempotency-key <key>", "the same key within 24 hours means the same sandbox")
     .addOption(onUnresponsive())
     .action(async (name: string | undefined, _flags, self) => {
@@ -95,6 +109,7 @@ function bodyOf(flags: Flags, name: string | undefined): CreateBody {
     const { local: from, guest, mode } = fileMapping(text);
     return { guest_path: guest, content: local(from).toString("base64"), mode };
   });
+  const secrets = [...secretVariables(flags.secret), ...secretFiles(flags.secretFile)];
   return {
     name,
     image: flags.image,
@@ -109,6 +124,7 @@ function bodyOf(flags: Flags, name: string | undefined): CreateBody {
     warm_after_s: flags.warmAfter,
     cold_after_s: flags.coldAfter,
     on_unresponsive: flags.onUnresponsive,
+    secrets: secrets.length > 0 ? secrets : undefined,
   };
 }
 

@@ -10,7 +10,6 @@ const LATER: Record<string, [what: string, remedy: string]> = {
     "operators build images: bhatti host image; bhatti snapshot keeps a machine as it is",
   ],
   volume: ["no volumes", "a sandbox's disk is kept until it is destroyed; bhatti snapshot copies it"],
-  secret: ["no stored secrets", "bhatti create --env-file <file> sets variables"],
   publish: ["no public URLs", "bhatti ports <sandbox> shows the way in, with a key"],
   unpublish: ["no public URLs", "nothing is published: there is nothing to take back"],
   update: ["no update by itself", "on the server: git pull && sudo ./install.sh"],

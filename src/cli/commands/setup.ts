@@ -65,7 +65,10 @@ async function key(given: string | undefined, fromStdin: boolean): Promise<strin
   if (given !== undefined && fromStdin) throw usage("--token and --token-stdin exclude each other");
   if (given !== undefined) return given.trim();
   if (fromStdin) return (await Bun.stdin.text()).trim();
-  return process.env.BHATTI_TOKEN?.trim() || askSecret("API key");
+  return (
+    process.env.BHATTI_TOKEN?.trim() ||
+    askSecret("an API key", "pipe it to --token-stdin, or set BHATTI_TOKEN")
+  );
 }
 
 /** Name of the key's owner. @throws CliError when the server refuses the key; nothing was saved then. */

@@ -11,8 +11,16 @@ const WAIT_MS = 20_000;
  * A data directory without a database gets one: that is a fresh server.
  * @throws CliError when there is no such directory or it may not be written, and for what the user rules refuse.
  */
-export async function localCommand(flag: string | undefined, command: LocalCommand): Promise<LocalResult> {
-  const directory = dataDir(flag);
+export function localCommand(flag: string | undefined, command: LocalCommand): Promise<LocalResult> {
+  return withDaemonOrDatabase(dataDir(flag), command, (file) => direct(file, command));
+}
+
+/** The daemon's answer; while none runs, what `direct` makes of the database, whose lock is held meanwhile. @throws CliError. */
+export async function withDaemonOrDatabase<R>(
+  directory: string,
+  command: { op: string },
+  direct: (database: string) => Promise<R>,
+): Promise<R> {
   check(directory);
   const [{ callAdmin }, { adminSocket, databaseFile }, { tryLock }, { AppError }] = await Promise.all([
     import("../../daemon/admin-socket.ts"),
@@ -22,10 +30,10 @@ export async function localCommand(flag: string | undefined, command: LocalComma
   ]);
   try {
     for (const end = Date.now() + WAIT_MS; ; await Bun.sleep(50)) {
-      const answer = await callAdmin(adminSocket(directory), command);
+      const answer = await callAdmin<R>(adminSocket(directory), command);
       if (answer) return answer;
       const unlock = tryLock(directory);
-      if (unlock) return await direct(databaseFile(directory), command).finally(unlock);
+      if (unlock) return await direct(databaseFile(directory)).finally(unlock);
       if (Date.now() > end)
         throw new CliError("the daemon holds the database and does not answer", {
           code: "unavailable",

@@ -11,6 +11,7 @@ interface Limits {
   maxCpus?: number;
   maxMemory?: number;
   maxSnapshots?: number;
+  maxSecrets?: number;
   dataDir?: string;
 }
 
@@ -33,13 +34,15 @@ const withLimits = (command: ReturnType<typeof define>) =>
     .option("--max-sandboxes <n>", "how many sandboxes (5)", integer("--max-sandboxes", 0, 1_000_000))
     .option("--max-cpus <n>", "CPUs of one sandbox (4)", integer("--max-cpus", 1, 1024))
     .option("--max-memory <size>", "memory of one sandbox: 4096 (MiB), 4G", mebibytes("--max-memory"))
-    .option("--max-snapshots <n>", "how many snapshots (5)", integer("--max-snapshots", 0, 1_000_000));
+    .option("--max-snapshots <n>", "how many snapshots (5)", integer("--max-snapshots", 0, 1_000_000))
+    .option("--max-secrets <n>", "how many secrets (100)", integer("--max-secrets", 0, 1_000_000));
 
 const limitsOf = (flags: Limits) => ({
   maxSandboxes: flags.maxSandboxes,
   maxCpusPerSandbox: flags.maxCpus,
   maxMemoryMbPerSandbox: flags.maxMemory,
   maxSnapshots: flags.maxSnapshots,
+  maxSecrets: flags.maxSecrets,
 });
 
 const create = () =>
@@ -83,7 +86,7 @@ const list = () =>
     const { users: all } = await localCommand(flags.dataDir, { op: "list" });
     if (printJson(all.map(({ user, sandboxes }) => ({ ...wire(user), sandboxes })))) return;
     table(
-      ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SUBNET", "ADMIN"],
+      ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SECRETS", "SUBNET", "ADMIN"],
       all.map(({ user, sandboxes }) => [
         user.id,
         user.name,
@@ -91,6 +94,7 @@ const list = () =>
         String(user.maxCpusPerSandbox),
         String(user.maxMemoryMbPerSandbox),
         String(user.maxSnapshots),
+        String(user.maxSecrets),
         String(user.subnetIndex),
         user.admin ? "yes" : "-",
       ]),
@@ -114,7 +118,7 @@ const limits = () =>
     const { user } = users[0]!;
     if (printJson(wire(user))) return;
     say(
-      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots`,
+      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots, ${user.maxSecrets} secrets`,
     );
   });
 
@@ -153,5 +157,6 @@ const wire = (user: User) => ({
   max_volume_storage_mb: user.maxVolumeStorageMb,
   max_images: user.maxImages,
   max_snapshots: user.maxSnapshots,
+  max_secrets: user.maxSecrets,
   created_at: user.createdAt,
 });

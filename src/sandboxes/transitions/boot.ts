@@ -4,7 +4,7 @@ import { newToken } from "../../lib/ids.ts";
 import type { Actor } from "../actor.ts";
 import { memoryBytes, memoryPath, netOf, ownerOf, statePath, vmSpec } from "../vm-spec.ts";
 import { bootFailed, bootFailure } from "./boot-failure.ts";
-import { connect, identity, Transition } from "./steps.ts";
+import { connect, identity, initOf, Transition } from "./steps.ts";
 
 /** How long a boot may take until the agent answers, ms: generous, emulated machines are slow. */
 export const BOOT_MS = 120_000;
@@ -43,10 +43,12 @@ export async function bootFromDisk(actor: Actor): Promise<void> {
     t.reached("agent");
     const token = newToken();
     deps.rows.update(row, { token, agent_generation: row.agent_generation + 1 });
-    await guest.configure(
-      { ...identity(actor, "boot", token), init: row.init || undefined },
+    const secrets = await actor.secretFiles.delivery(false);
+    const { secretProblems } = await guest.configure(
+      { ...identity(actor, "boot", token), secretFiles: secrets.files, ...(await initOf(actor)) },
       actor.alive(BOOT_MS),
     );
+    actor.secretFiles.took(secrets, secretProblems);
     connect(actor);
     t.end({
       status: "running",

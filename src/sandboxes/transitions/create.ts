@@ -7,7 +7,7 @@ import type { Actor } from "../actor.ts";
 import { memoryBytes, netOf, ownerOf, vmSpec } from "../vm-spec.ts";
 import { BOOT_MS } from "./boot.ts";
 import { bootFailure } from "./boot-failure.ts";
-import { CONFIGURE_MS, connect, DISK_GROWTH, giveTo, identity, Transition } from "./steps.ts";
+import { CONFIGURE_MS, connect, DISK_GROWTH, giveTo, identity, initOf, Transition } from "./steps.ts";
 
 export interface CreateSource {
   /** null: cold boot from `image`. */
@@ -81,14 +81,19 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
   const token = newToken();
   row.agent_generation = (from?.agentGeneration ?? 0) + 1;
   const kind = from && from.kind !== "template" ? "clone" : "boot";
-  await guest.configure(
+  const secrets = await actor.secretFiles.delivery(kind === "clone");
+  const { secretProblems } = await guest.configure(
     {
       ...identity(actor, kind, token),
       files: source.files,
-      init: kind === "boot" ? row.init || undefined : undefined,
+      secretFiles: secrets.files,
+      ...(kind === "boot" ? await initOf(actor) : {}),
     },
     actor.alive(CONFIGURE_MS),
   );
+  // A copy of a machine that works is not worth less for a path that its owner has used for something else.
+  if (kind === "boot") actor.secretFiles.mustTake(secrets, secretProblems);
+  else actor.secretFiles.took(secrets, secretProblems);
   row.token = token; // the guest client knows it already, and its connection stays good
   t.reached("configured");
   if ((await vm.state()) !== "running") throw new Error("the VM ended while it was created");

@@ -90,7 +90,12 @@ export async function restore(actor: Actor): Promise<void> {
   const guest = connect(actor);
   actor.needsConfigure = true;
   // After a rollback the memory may be that of another sandbox: hostname and machine-id are set again.
-  await guest.configure(identity(actor, rolledBack ? "clone" : "wake"), actor.alive(CONFIGURE_MS));
+  const secrets = await actor.secretFiles.delivery(true);
+  const { secretProblems } = await guest.configure(
+    { ...identity(actor, rolledBack ? "clone" : "wake"), secretFiles: secrets.files },
+    actor.alive(CONFIGURE_MS),
+  );
+  actor.secretFiles.took(secrets, secretProblems);
   actor.needsConfigure = false;
   actor.health.well();
   t.reached("configured");

@@ -3,6 +3,7 @@ import { chown } from "node:fs/promises";
 import type { ConfigureRequest, Guest } from "../../guest/guest.ts";
 import { faultPoint } from "../../lib/fault.ts";
 import { Trace } from "../../lib/trace.ts";
+import { refsOf } from "../../secrets/reference.ts";
 import type { Actor } from "../actor.ts";
 import type { Op, SandboxRow } from "../rows.ts";
 
@@ -92,6 +93,12 @@ export function identity(
     env: kind === "wake" ? undefined : (JSON.parse(row.env) as Record<string, string>),
     growRoot: true,
   };
+}
+
+/** What the init script has beside the environment of all: its secrets. */
+export async function initOf({ row, deps }: Actor): Promise<Pick<ConfigureRequest, "init" | "initEnv">> {
+  if (!row.init) return {};
+  return { init: row.init, initEnv: await deps.secrets.environment(row.created_by, refsOf(row.secrets)) };
 }
 
 /** Hands a file to the VMM's user, nobody else. */

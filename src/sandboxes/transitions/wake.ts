@@ -49,7 +49,10 @@ async function configureAgain(actor: Actor): Promise<void> {
   const guest = connect(actor);
   // One that is known to be silent is not waited for again and again.
   const ms = actor.health.sick ? HURRY_MS : CONFIGURE_MS;
-  await guest.configure(identity(actor, "wake"), actor.alive(ms));
+  const secrets = await actor.secretFiles.delivery(true);
+  await guest.configure({ ...identity(actor, "wake"), secretFiles: secrets.files }, actor.alive(ms));
+  // The agent may have acknowledged an earlier call with an earlier set.
+  actor.secretFiles.forget();
   actor.needsConfigure = false;
   actor.health.well();
   actor.deps.rows.end(actor.row.id);
