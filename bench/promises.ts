@@ -77,6 +77,13 @@ export const PROMISES: Promised[] = [
     value: difference,
   },
   {
+    text: "exec with 10 secrets − without",
+    limit: 2,
+    unit: "ms",
+    rows: ["exec true over HTTP, 10 secrets", "exec true over HTTP"],
+    value: difference,
+  },
+  {
     text: "exec by the CLI − over HTTP",
     limit: 15,
     unit: "ms",

@@ -22,7 +22,12 @@ export const exec: Suite = {
     try {
       await repeat(20, () => ms(() => api.sh("exec", "true")));
       // In turns, so that the noise of the machine falls on all of them alike.
-      const turns = { guest: [] as number[], http: [] as number[], cli: [] as number[] };
+      const turns = {
+        guest: [] as number[],
+        http: [] as number[],
+        cli: [] as number[],
+        secrets: [] as number[],
+      };
       for (let i = 0; i < n; i++) {
         turns.guest.push(
           await ms(async () => {
@@ -36,8 +41,15 @@ export const exec: Suite = {
         );
         turns.cli.push(await program(stage, `${root}/dist/bhatti`, "exec", "exec", "--", "true"));
       }
+      const ten = Array.from({ length: 10 }, (_, i) => `BENCH_${i}`);
+      for (const name of ten) await api.ok("POST", "/secrets", { name, value: "x".repeat(40) });
+      await api.ok("PATCH", "/sandboxes/exec", { secrets_add: ten });
+      for (let i = 0; i < n; i++) turns.secrets.push(await ms(() => api.exec("exec", ["true"])));
+      await api.ok("PATCH", "/sandboxes/exec", { secrets_remove: ten });
+      for (const name of ten) await api.ok("DELETE", `/secrets/${name}`);
       table.add("floor: raw guest call, exec true", turns.guest);
       table.add("exec true over HTTP", turns.http);
+      table.add("exec true over HTTP, 10 secrets", turns.secrets);
       table.add("exec true by the CLI", turns.cli);
     } finally {
       guest.disconnect();

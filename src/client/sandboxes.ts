@@ -18,9 +18,15 @@ export interface CreateBody {
   warm_after_s?: number;
   cold_after_s?: number;
   on_unresponsive?: "none" | "restart";
-  /** Names, or where each goes. */
-  secrets?: (string | { name: string; env?: string; path?: string; mode?: string; owner?: string })[];
+  secrets?: SecretInput[];
 }
+
+/** A name, or where it goes. */
+export type SecretInput =
+  | string
+  | { name: string; env?: string; path?: string; mode?: string; owner?: string };
+
+export type PatchBody = Omit<PatchInput, "secrets_add"> & { secrets_add?: SecretInput[] };
 
 /** Starting a machine may mean booting it under emulation behind a queue of others. ms. */
 const LIFE_MS = 600_000;
@@ -72,7 +78,7 @@ export class SandboxesClient {
     return this.http.json("GET", path`/sandboxes/${ref}`, { query: { detail: true } });
   }
 
-  patch(ref: string, body: PatchInput): Promise<SandboxView> {
+  patch(ref: string, body: PatchBody): Promise<SandboxView> {
     return this.http.json("PATCH", path`/sandboxes/${ref}`, { json: body, timeoutMs: LIFE_MS });
   }
 

@@ -4,6 +4,7 @@ import { listen } from "../http/listen.ts";
 import { watchImages } from "../images/watch.ts";
 import { collectKernels } from "../kernel/collect.ts";
 import { createLog } from "../lib/log.ts";
+import { neverDumped } from "../lib/no-core-dump.ts";
 import { DiskWatch } from "../sandboxes/disk-watch.ts";
 import { recover } from "../sandboxes/recovery.ts";
 import { netOf, ownerOf } from "../sandboxes/vm-spec.ts";
@@ -26,6 +27,8 @@ export async function runDaemon(config: Config): Promise<number> {
   process.on("unhandledRejection", (err) => log.error({ err }, "unhandled rejection"));
   process.on("uncaughtException", (err) => log.error({ err }, "uncaught exception"));
   makePrivate();
+  if (!neverDumped())
+    log.warn("a core dump of the daemon would hold secrets: the kernel refused to switch it off");
   const unlock = lockDataDir(config.dataDir);
   const mended = mendPermissions(config.dataDir);
   if (mended > 0) log.warn({ mended }, "files of an older version were open to other users: closed");

@@ -225,6 +225,8 @@ describe("input that is refused, naming the member", () => {
     ["POST", S, { secrets: [{ name: "A", path: "/proc/1/x" }] }, "path must not lie below /proc"],
     ["POST", S, { secrets: ["A", "A"] }, "two secrets for A"],
     ["POST", S, { secrets: [{ name: "A", file: "/x" }] }, 'unknown member "file" in secrets.0'],
+    ["PATCH", X, { secrets_add: [{ name: "A", path: "x" }] }, "path must be an absolute path"],
+    ["PATCH", X, { secrets_remove: "A" }, "secrets_remove"],
     ["GET", `${X}/files`, undefined, "path is required"],
     ["GET", `${X}/files?path=a`, undefined, "path must be an absolute path"],
     ["GET", `${X}/files?path=/a&offset=abc&limit=1`, undefined, "offset must be a whole number from 1"],
@@ -263,7 +265,7 @@ describe("input that is refused, naming the member", () => {
 
   test("unknown members are answered with those that there are", async () => {
     expect((await ask("PATCH", X, { cpus: 4 })).remedy).toBe(
-      "there are: name, labels_add, labels_remove, keep_hot, warm_after_s, cold_after_s, on_unresponsive",
+      "there are: name, labels_add, labels_remove, keep_hot, warm_after_s, cold_after_s, on_unresponsive, secrets_add, secrets_remove",
     );
     expect((await ask("GET", `${X}/files?path=/a&lines=3`)).remedy).toBe(
       "there are: path, ls, stat, offset, limit, max_bytes",

@@ -149,16 +149,18 @@ export class Actor {
     const from = this.thermal;
     this.pending++;
     try {
-      while (!this.isHot()) {
+      do {
+        while (!this.isHot()) {
+          this.assertPresent();
+          // It runs and could not be taken over yet: nobody waits for that in silence.
+          if (this.health.sick && this.thermal === "hot" && !this.vm) throw this.health.error();
+          this.assertMayRun();
+          await orAbort(this.ensureHot(), signal);
+        }
+        await this.health.insist();
+        await this.secretFiles.fresh();
         this.assertPresent();
-        // It runs and could not be taken over yet: nobody waits for that in silence.
-        if (this.health.sick && this.thermal === "hot" && !this.vm) throw this.health.error();
-        this.assertMayRun();
-        await orAbort(this.ensureHot(), signal);
-      }
-      await this.health.insist();
-      await this.secretFiles.fresh();
-      this.assertPresent();
+      } while (!this.isHot());
       return this.grant(kind, from);
     } finally {
       this.pending--;

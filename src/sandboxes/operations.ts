@@ -85,7 +85,7 @@ export const sandboxOperations: Operation[] = [
   {
     method: "patch",
     path: "/sandboxes/{sandbox}",
-    summary: "Name, labels, keep_hot, idle times",
+    summary: "Name, labels, keep_hot, idle times, secrets",
     body: patchSchema,
     result: sandbox,
   },

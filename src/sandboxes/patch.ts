@@ -1,5 +1,6 @@
 /** Changes of a sandbox that need no transition: name, labels, idle times, keep_hot. */
 import { badRequest } from "../lib/errors.ts";
+import { changedRefs, refsOf } from "../secrets/reference.ts";
 import type { Actor } from "./actor.ts";
 import type { SandboxDeps } from "./deps.ts";
 import { nameInUse } from "./refusals.ts";
@@ -34,11 +35,18 @@ export async function patch(
     }
     change.labels = JSON.stringify(labels);
   }
+  if (input.secrets_add || input.secrets_remove) {
+    const refs = changedRefs(refsOf(row.secrets), input.secrets_add ?? [], input.secrets_remove ?? []);
+    deps.secrets.assertUsable(row.created_by, input.secrets_add ?? []);
+    deps.secrets.assertTogether(row.created_by, refs);
+    change.secrets = JSON.stringify(refs);
+  }
   if (input.keep_hot !== undefined) change.keep_hot = input.keep_hot ? 1 : 0;
   if (input.warm_after_s !== undefined) change.warm_after_s = input.warm_after_s;
   if (input.cold_after_s !== undefined) change.cold_after_s = input.cold_after_s;
   if (input.on_unresponsive !== undefined) change.on_unresponsive = input.on_unresponsive;
   deps.rows.update(row, change);
+  if (change.secrets !== undefined) actor.secretFiles.changed();
   if (change.name) renamed(before);
   if (change.name) deps.network.setName(ownerOf(row), netOf(row), change.name);
   if (Object.keys(change).length > 0) {
@@ -52,6 +60,11 @@ export async function patch(
         };
     deps.events.record({ type: "sandbox.updated", userId: row.created_by, sandboxId: row.id, meta });
   }
+  // Best effort: what it misses now it gets before its next request.
+  if (change.secrets !== undefined && actor.isHot())
+    await actor.secretFiles.fresh().catch((err: unknown) => {
+      deps.log.warn({ sandbox: row.id, err }, "a sandbox has an older set of secrets until its next request");
+    });
   if (input.keep_hot === true) await actor.ensureHot();
   actor.idle.arm();
 }

@@ -122,6 +122,8 @@ export const patchSchema = z.strictObject({
   warm_after_s: idle.optional(),
   cold_after_s: idle.optional(),
   on_unresponsive: onUnresponsive.optional(),
+  secrets_add: secretRefs.optional(),
+  secrets_remove: z.array(z.string("must be text")).max(64, "must be at most 64").optional(),
 });
 
 export const stopSchema = z.strictObject({ sync: flag().optional() });

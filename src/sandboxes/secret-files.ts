@@ -8,9 +8,10 @@ import { refsOf } from "../secrets/reference.ts";
 import type { SecretFile, SecretSource } from "../secrets/service.ts";
 import type { SandboxRow } from "./rows.ts";
 
+/** A set on its way, and the moment that it is of. */
 export interface Delivery {
   files: SecretFile[] | undefined;
-  version: number;
+  moment: string;
 }
 
 /** Of an actor what is needed here. */
@@ -23,26 +24,37 @@ interface Receiver {
 export class SecretFiles {
   /** What the guest could not do, for people. */
   problems: string[] = [];
-  /** Version of the owner's secrets that the guest has; -1 = not known. */
-  private delivered = -1;
+  /** Moment of the set that the guest has; "" = not known. */
+  private delivered = "";
+  /** The guest has files: when none is given any more, it is told. */
+  private has = false;
+  /** Grows with every change of what is given. */
+  private changes = 0;
   private refreshing: Promise<void> | null = null;
 
   constructor(private readonly actor: Receiver) {}
 
-  private get given(): boolean {
-    return refsOf(this.actor.row.secrets).some(({ path }) => path !== undefined);
+  private get moment(): string {
+    const { row, deps } = this.actor;
+    return `${deps.secrets.version(row.created_by)}.${this.changes}`;
   }
 
-  /** For a configure; `delivered` tells that it has succeeded. `all`: also when there is none, so that older ones go. */
+  private get given(): boolean {
+    const { secrets } = this.actor.row;
+    return secrets !== "[]" && refsOf(secrets).some(({ path }) => path !== undefined);
+  }
+
+  /** For a configure; `took` tells that it has succeeded. `all`: also when there is none, so that older ones go. */
   async delivery(all: boolean): Promise<Delivery> {
     const { row, deps } = this.actor;
-    const version = deps.secrets.version(row.created_by);
+    const moment = this.moment;
     const files = await deps.secrets.files(row.created_by, refsOf(row.secrets));
-    return { files: files.length > 0 || all ? files : undefined, version };
+    return { files: files.length > 0 || all ? files : undefined, moment };
   }
 
-  took({ version }: Delivery, problems: string[]): void {
-    this.delivered = version;
+  took({ files = [], moment }: Delivery, problems: string[]): void {
+    this.delivered = moment;
+    this.has = files.length > 0;
     this.problems = problems;
   }
 
@@ -52,15 +64,15 @@ export class SecretFiles {
     if (problems.length > 0) throw badRequest(`secret file ${problems[0]}`);
   }
 
-  /** The guest may have another set than the last one that was sent. */
-  forget(): void {
-    this.delivered = -1;
+  /** The sandbox is given others, or the guest may have another set than the last one that was sent. */
+  changed(): void {
+    this.changes++;
   }
 
   /** Before a request: what changed since is brought along. Single flight. */
   async fresh(): Promise<void> {
-    while (this.stale()) {
-      this.refreshing ??= this.refresh(this.actor.guest!).finally(() => {
+    while (this.actor.guest && this.stale()) {
+      this.refreshing ??= this.refresh(this.actor.guest).finally(() => {
         this.refreshing = null;
       });
       await this.refreshing;
@@ -68,8 +80,7 @@ export class SecretFiles {
   }
 
   private stale(): boolean {
-    const { row, deps } = this.actor;
-    return row.secrets !== "[]" && this.delivered !== deps.secrets.version(row.created_by) && this.given;
+    return (this.given || this.has) && this.delivered !== this.moment;
   }
 
   private async refresh(guest: Guest): Promise<void> {

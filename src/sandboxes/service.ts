@@ -140,6 +140,10 @@ export interface PatchInput {
   warm_after_s?: number;
   cold_after_s?: number;
   on_unresponsive?: OnUnresponsive;
+  /** Takes the place of what goes to the same variable or path. */
+  secrets_add?: SecretRef[];
+  /** Names: whatever they are given as. */
+  secrets_remove?: string[];
 }
 
 /** A sandbox that is hot and stays so until the lease is released. */

@@ -17,7 +17,7 @@ export interface SecretRef {
 export const SECRET_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 export const SECRET_NAME_RULE = "1 to 128 letters, digits and '_', the first no digit";
 
-const MAX_REFS = 64;
+export const MAX_REFS = 64;
 /** Where files of secrets lie in the guest, in a tmpfs of the agent. */
 export const SECRETS_DIR = "/run/secrets";
 const REFUSED = ["/proc", "/sys", "/dev", "/run/bhatti"];
@@ -88,5 +88,27 @@ export const secretRefs = z
       }
     }
   });
+
+/** What is added takes the place of what goes to the same variable or path; `remove` names secrets. */
+export function changedRefs(
+  have: readonly SecretRef[],
+  add: readonly SecretRef[],
+  remove: readonly string[],
+): SecretRef[] {
+  const taken = (ref: SecretRef, member: "env" | "path") =>
+    ref[member] !== undefined && add.some((one) => one[member] === ref[member]);
+  const left = have
+    .filter(({ name }) => !remove.includes(name))
+    .map((ref): SecretRef => {
+      const { name, env, ...file } = ref;
+      return {
+        name,
+        ...(env === undefined || taken(ref, "env") ? {} : { env }),
+        ...(taken(ref, "path") ? {} : file),
+      };
+    })
+    .filter(({ env, path }) => env !== undefined || path !== undefined);
+  return [...left, ...add];
+}
 
 export const refsOf = (column: string): SecretRef[] => JSON.parse(column) as SecretRef[];

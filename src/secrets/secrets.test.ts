@@ -8,7 +8,7 @@ import type { User } from "../users/user.ts";
 import { Users } from "../users/users.ts";
 import { type Key, newKey, readKeys, writeKeys } from "./key-file.ts";
 import { Keyring } from "./keyring.ts";
-import { type SecretRef, secretRefs } from "./reference.ts";
+import { changedRefs, type SecretRef, secretRefs } from "./reference.ts";
 import { SecretRows } from "./rows.ts";
 import { SecretService } from "./secrets.ts";
 
@@ -380,6 +380,27 @@ describe("how a create names them", () => {
       { name: "C", path: "/run/secrets/C", mode: "0400", owner: "" },
       { name: "D", env: "D", path: "/etc/d", mode: "0640", owner: "root:adm" },
     ]);
+  });
+
+  test("a change: what is added takes the place, what is removed goes in every form", () => {
+    const have = parsed(["A", { name: "B", path: "/b", env: "B" }, { name: "C", path: "/c" }]).data!;
+    const change = (add: unknown[], remove: string[]) => changedRefs(have, parsed(add).data!, remove);
+    expect(change([], ["B", "NONE"])).toEqual([have[0]!, have[2]!]);
+    expect(
+      change(
+        [
+          { name: "D", env: "A" },
+          { name: "D", path: "/b" },
+        ],
+        [],
+      ),
+    ).toEqual([
+      { name: "B", env: "B" },
+      have[2]!,
+      { name: "D", env: "A" },
+      { name: "D", path: "/b", mode: "0400", owner: "" },
+    ]);
+    expect(change(["A"], ["A"])).toEqual([have[1]!, have[2]!, have[0]!]);
   });
 
   test("what is refused", () => {

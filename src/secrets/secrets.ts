@@ -3,7 +3,7 @@ import type { Events } from "../events/events.ts";
 import { AppError, badRequest, conflict, notFound } from "../lib/errors.ts";
 import type { User } from "../users/user.ts";
 import type { Keyring } from "./keyring.ts";
-import { SECRET_NAME, SECRET_NAME_RULE, type SecretRef } from "./reference.ts";
+import { MAX_REFS, SECRET_NAME, SECRET_NAME_RULE, type SecretRef } from "./reference.ts";
 import type { SecretRow, SecretRows } from "./rows.ts";
 import { seal, unseal } from "./seal.ts";
 import {
@@ -93,14 +93,17 @@ export class SecretService implements Secrets, SecretSource {
 
   assertUsable(userId: string, refs: readonly SecretRef[]): void {
     const { rows } = this.deps;
-    const found = new Map<string, SecretRow>();
     for (const { name, env } of refs) {
-      const row = found.get(name) ?? rows.find(userId, name);
+      const row = rows.find(userId, name);
       if (!row) throw badRequest(`secret "${name}" not found`, `bhatti secret set ${name}`);
-      found.set(name, row);
       if (env !== undefined && row.is_text === 0) throw badRequest(notText(name), asFile(name));
     }
-    const problem = tooMuch(refs, (name) => found.get(name)?.bytes ?? 0);
+    this.assertTogether(userId, refs);
+  }
+
+  assertTogether(userId: string, refs: readonly SecretRef[]): void {
+    if (refs.length > MAX_REFS) throw badRequest(`a sandbox is given at most ${MAX_REFS} secrets`);
+    const problem = tooMuch(refs, (name) => this.deps.rows.find(userId, name)?.bytes ?? 0);
     if (problem) throw badRequest(problem);
   }
 

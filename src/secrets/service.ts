@@ -47,6 +47,8 @@ export interface SecretSource {
   version(userId: string): number;
   /** Throws bad_request for a secret that does not exist, is not fit for its place, or that is one too much. */
   assertUsable(userId: string, refs: readonly SecretRef[]): void;
+  /** Throws bad_request when they are too many or too large for one sandbox. */
+  assertTogether(userId: string, refs: readonly SecretRef[]): void;
   /** Throws secret_unreadable. */
   environment(userId: string, refs: readonly SecretRef[]): Promise<Record<string, string>>;
   /** Throws secret_unreadable. */

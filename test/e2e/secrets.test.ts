@@ -172,6 +172,34 @@ describe("a sandbox that is given secrets", () => {
   }, 120_000);
 });
 
+describe("what a sandbox is given can be changed", () => {
+  test("at once while it is hot, at the wake of one that sleeps; a file that is taken away is gone", async () => {
+    await set("API_TOKEN", "t");
+    await set("TLS_KEY", "k");
+    await api.create({ name: "plain" });
+    const has = async () =>
+      (await api.exec("plain", ["sh", "-c", "echo $API_TOKEN; cat /run/secrets/F"])).stdout.trim();
+    expect(await has()).toBe("");
+    const add = ["API_TOKEN", { name: "TLS_KEY", path: "/run/secrets/F" }];
+    await api.ok("PATCH", "/sandboxes/plain", { secrets_add: add });
+    expect(await has()).toBe("t\nk");
+    // No request is needed for it: an exec would bring it along.
+    await api.exec("plain", ["sh", "-c", "sleep 2; ls /run/secrets >/dev/shm/after"], { detach: true });
+    await api.ok("PATCH", "/sandboxes/plain", { secrets_remove: ["TLS_KEY"] });
+    expect(await api.sh("plain", "sleep 2.5; cat /dev/shm/after")).toBe("");
+    expect(await has()).toBe("t");
+    await api.stop("plain");
+    await api.ok("PATCH", "/sandboxes/plain", { secrets_add: add, secrets_remove: ["NONE"] });
+    expect(await has()).toBe("t\nk");
+    await api.stop("plain");
+    await api.ok("PATCH", "/sandboxes/plain", { secrets_remove: ["API_TOKEN", "TLS_KEY"] });
+    expect(await has()).toBe("");
+    expect((await api.get("plain")).secrets).toBeUndefined();
+    expect((await api.call("PATCH", "/sandboxes/plain", { secrets_add: ["NONE"] })).status).toBe(400);
+    await api.destroy("plain");
+  }, 120_000);
+});
+
 describe("the key of secrets", () => {
   /** `bhatti host secret-key ACTION` on this installation. */
   const secretKey = (action: string) => {

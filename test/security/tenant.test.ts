@@ -19,6 +19,7 @@ beforeAll(async () => {
     "private",
     "echo canary-file >/workspace/f; (while :; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\ncanary-port' | perl -MIO::Socket::INET -e '$s=IO::Socket::INET->new(LocalPort=>8000,Listen=>1,ReuseAddr=>1); $c=$s->accept; print $c <STDIN>'; done) >/dev/null 2>&1 &",
   );
+  await alice.ok("POST", "/secrets", { name: "OF_ALICE", value: "canary-secret" });
   snapshot = await alice.ok("POST", "/sandboxes/private/checkpoint", { name: "keep" });
 }, 300_000);
 afterAll(async () => {
@@ -37,6 +38,7 @@ async function belongings() {
       keep_hot: view.keep_hot,
     },
     snapshots: (await alice.ok<Json[]>("GET", "/snapshots")).map((s) => s.id).sort(),
+    secrets: await alice.ok<Json[]>("GET", "/secrets"),
     file: await alice.sh("private", "cat /workspace/f"),
   };
 }
@@ -66,7 +68,11 @@ test("every route of the OpenAPI document: another's sandbox or snapshot is not 
     if (!path.includes("{")) continue;
     for (const method of Object.keys(methods)) {
       const route = `${method} ${path}`;
-      for (const ref of path.startsWith("/snapshots") ? [snapshot.id, "keep"] : [box.id, "private"]) {
+      for (const ref of path.startsWith("/snapshots")
+        ? [snapshot.id, "keep"]
+        : path.startsWith("/secrets")
+          ? ["OF_ALICE"]
+          : [box.id, "private"]) {
         const target = path
           .replace("{sandbox}", ref)
           .replace("{name}", ref)
@@ -99,6 +105,7 @@ test("lists, ports, events, labels, figures tell nothing of others", async () =>
     "/sandboxes",
     "/sandboxes?label=secret=label",
     "/snapshots",
+    "/secrets",
     "/ports",
     "/events",
     `/events?user=${(await alice.ok("GET", "/me")).id}`,
@@ -108,7 +115,7 @@ test("lists, ports, events, labels, figures tell nothing of others", async () =>
   ]) {
     const { body } = await mallory.call("GET", path);
     const text = JSON.stringify(body);
-    for (const secret of [box.id, "private", snapshot.id, "canary"])
+    for (const secret of [box.id, "private", snapshot.id, "OF_ALICE", "canary"])
       expect({ path, text }).not.toMatchObject({ text: expect.stringContaining(secret) });
   }
   for (const path of ["/admin/status", "/metrics"])
@@ -116,6 +123,21 @@ test("lists, ports, events, labels, figures tell nothing of others", async () =>
   // The twin.
   expect(JSON.stringify((await alice.call("GET", `/events?sandbox=${box.id}`)).body)).toContain(box.id);
 }, 60_000);
+
+test("secrets: another's name gives nothing, and a secret of that name is one's own", async () => {
+  const wanted = { memory_mb: 256, name: "thief", secrets: ["OF_ALICE"] };
+  const refused = await mallory.call("POST", "/sandboxes", wanted);
+  expect([refused.status, refused.body.error]).toEqual([400, 'secret "OF_ALICE" not found']);
+  await mallory.ok("POST", "/secrets", { name: "OF_ALICE", value: "of mallory" });
+  const made = await mallory.ok("POST", "/sandboxes", wanted);
+  expect(await mallory.sh("thief", "printenv OF_ALICE")).toBe("of mallory");
+  await mallory.destroy(made.id);
+  await mallory.ok("DELETE", "/secrets/OF_ALICE");
+  // The twin: the owner's sandbox has the owner's.
+  await alice.ok("PATCH", "/sandboxes/private", { secrets_add: ["OF_ALICE"] });
+  expect(await alice.sh("private", "printenv OF_ALICE")).toBe("canary-secret");
+  await alice.ok("PATCH", "/sandboxes/private", { secrets_remove: ["OF_ALICE"] });
+}, 120_000);
 
 test("names are each owner's own: the same one twice is no collision and no oracle", async () => {
   const own = await mallory.create({ name: "private" });

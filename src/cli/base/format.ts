@@ -38,3 +38,12 @@ export function localTime(time: string): string {
   const two = (n: number) => String(n).padStart(2, "0");
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
+
+/** Secrets of a sandbox, each with where it goes unless that is the variable of its name. */
+export function secretsOf(list: { name: string; env?: string; path?: string }[] = []): string {
+  const one = ({ name, env, path }: (typeof list)[number]) => {
+    const as = [env === name ? undefined : env, path].filter((word) => word !== undefined);
+    return as.length > 0 ? `${name} (${as.join(", ")})` : name;
+  };
+  return list.map(one).join(", ") || "none";
+}

@@ -1,6 +1,6 @@
 import type { GuestWork, InitView } from "../../client/sandboxes.ts";
 import { connect } from "../base/context.ts";
-import { age, bytes, labels, span } from "../base/format.ts";
+import { age, bytes, labels, secretsOf, span } from "../base/format.ts";
 import { fields, printJson, say } from "../base/output.ts";
 import { define, options } from "../base/program.ts";
 
@@ -34,7 +34,7 @@ export const command = () =>
       ["Stopped", s.status === "stopped" ? time(s.stopped_at) : undefined],
       ["Durable", s.thermal === "cold" ? String(s.durable) : undefined],
       ["Activity", time(s.last_activity_at)],
-      ["Secrets", s.secrets?.map(secretOf).join(", ")],
+      ["Secrets", s.secrets && secretsOf(s.secrets)],
       ["Problem", s.secret_problems?.join("; ")],
       ["Labels", s.labels ? labels(s.labels) : undefined],
     ]);
@@ -80,11 +80,6 @@ function workOf({ execs, detached, init_running, cpu_percent, busy }: GuestWork)
   ];
   const said = parts.filter(Boolean).join(", ");
   return busy ? `${said}: stays awake` : `no work that keeps it awake${cpu ? ` (${cpu})` : ""}`;
-}
-
-function secretOf({ name, env, path }: { name: string; env?: string; path?: string }): string {
-  const as = [env === name ? undefined : env, path].filter((word) => word !== undefined);
-  return as.length > 0 ? `${name} (${as.join(", ")})` : name;
 }
 
 function initOf(init: InitView): string {

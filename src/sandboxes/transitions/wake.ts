@@ -52,7 +52,7 @@ async function configureAgain(actor: Actor): Promise<void> {
   const secrets = await actor.secretFiles.delivery(true);
   await guest.configure({ ...identity(actor, "wake"), secretFiles: secrets.files }, actor.alive(ms));
   // The agent may have acknowledged an earlier call with an earlier set.
-  actor.secretFiles.forget();
+  actor.secretFiles.changed();
   actor.needsConfigure = false;
   actor.health.well();
   actor.deps.rows.end(actor.row.id);
