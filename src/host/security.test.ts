@@ -76,6 +76,7 @@ const BREAKS: [string, "weak" | "bad", () => void][] = [
   ["merging", "weak", () => put("sys/kernel/mm/ksm/run", "1\n")],
   ["swap", "weak", () => put("proc/swaps", "Filename Type\n/dev/sda2 partition\n")],
   ["kernel-addresses", "weak", () => put("proc/sys/kernel/kptr_restrict", "0\n")],
+  ["secret-key", "bad", () => put("data/age.key", "not a key\n", 0o600)],
 ];
 
 test.if(process.getuid?.() === 0)("each protection, there and away", async () => {

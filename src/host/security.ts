@@ -2,13 +2,15 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { home } from "../cli/base/config.ts";
 import type { Config } from "../daemon/config.ts";
-import { daemonFile } from "../daemon/files.ts";
+import { ageKeyFile, daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
 import { chooseAccel } from "../engine/choose.ts";
 import { createKernels } from "../kernel/kernels.ts";
+import type { AppError } from "../lib/errors.ts";
 import { changedByOthers } from "../lib/root-only.ts";
 import { run } from "../lib/run.ts";
 import { Names } from "../network/names.ts";
+import { readKeys } from "../secrets/key-file.ts";
 import { openToOthers } from "../storage/permissions.ts";
 import { bad, type Finding, good, type Host, type Verdict, weak } from "./security-finding.ts";
 import { jailFindings } from "./security-jail.ts";
@@ -28,6 +30,7 @@ const PROBES: [string, string, Probe][] = [
   ["data", "data on disk", ({ config }) => privateData(config.dataDir)],
   ["config", "configuration", ({ configFile }) => configuration(configFile)],
   ["key-file", "API key file", ({ keyFile }) => keyIsPrivate(keyFile)],
+  ["secret-key", "key of secrets", ({ config }) => secretKey(config)],
   ["listen", "API address", ({ config }) => address(config.listen)],
   ["limits", "rate limits", ({ config }) => rates(config)],
   ["hypervisor", "hypervisor", ({ config }) => hypervisor(config.dataDir)],
@@ -92,6 +95,19 @@ function keyIsPrivate(file: string): Verdict {
   return (mode & 0o077) === 0
     ? good(`${file}: 0${mode.toString(8)}`)
     : bad(`${file} can be read by others (0${mode.toString(8)})`, `chmod 600 ${file}`);
+}
+
+async function secretKey(config: Config): Promise<Verdict> {
+  const file = ageKeyFile(config);
+  try {
+    const [key] = await readKeys(file);
+    return good(
+      key ? `${file}: root's alone; public key ${key.recipient}` : `no ${file}: no secret was ever set`,
+    );
+  } catch (error) {
+    const { message, remedy } = error as AppError;
+    return bad(message, remedy ?? "put back its copy: docs/secrets.md");
+  }
 }
 
 function address(listen: string): Verdict {

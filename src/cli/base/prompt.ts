@@ -16,9 +16,9 @@ export async function ask(question: string, fallback = ""): Promise<string> {
   return (await line())?.trim() || fallback;
 }
 
-/** Like `ask`, without echo: one line. `remedy`: for who has no terminal. */
-export function askSecret(question: string, remedy: string): string {
-  requireTerminal(`${question} is needed`, remedy);
+/** Like `ask`, without echo: one line. `missing` and `remedy`: for who has no terminal. */
+export function askSecret(question: string, missing: string, remedy: string): string {
+  requireTerminal(missing, remedy);
   const fd = openSync("/dev/tty", "r");
   const stty = (...args: string[]) =>
     Bun.spawnSync(["stty", ...args], { stdin: fd, stdout: "ignore", stderr: "ignore" });

@@ -102,7 +102,8 @@ function local(file: string): Buffer {
 
 /** From the terminal without echo, or all of stdin. The end of a single line is not part of a value that was typed or echoed. */
 async function asked(name: string): Promise<Buffer> {
-  if (isTty(0)) return Buffer.from(askSecret(`the value of ${clean(name)}`, "pipe it in, or --file"));
+  if (isTty(0))
+    return Buffer.from(askSecret(`Value of ${clean(name)}`, "a value is needed", "pipe it in, or --file"));
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of Bun.stdin.stream()) {

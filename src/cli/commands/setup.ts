@@ -67,7 +67,7 @@ async function key(given: string | undefined, fromStdin: boolean): Promise<strin
   if (fromStdin) return (await Bun.stdin.text()).trim();
   return (
     process.env.BHATTI_TOKEN?.trim() ||
-    askSecret("an API key", "pipe it to --token-stdin, or set BHATTI_TOKEN")
+    askSecret("API key", "an API key is needed", "pipe it to --token-stdin, or set BHATTI_TOKEN")
   );
 }
 
