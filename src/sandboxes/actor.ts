@@ -168,6 +168,19 @@ export class Actor {
     }
   }
 
+  /** Files of secrets that have changed, if it is hot: others have them when they wake. Throws nothing: the next request brings them. */
+  async bringSecrets(): Promise<void> {
+    if (!this.isHot() || !this.secretFiles.due) return;
+    try {
+      (await this.acquire("secrets")).release();
+    } catch (err) {
+      this.deps.log.warn(
+        { sandbox: this.row.id, err },
+        "a sandbox has an older secret until its next request",
+      );
+    }
+  }
+
   /** Single flight: every caller joins the same wake. */
   ensureHot(): Promise<void> {
     this.waking ??= this.run(async () => {

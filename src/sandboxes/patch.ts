@@ -60,11 +60,7 @@ export async function patch(
         };
     deps.events.record({ type: "sandbox.updated", userId: row.created_by, sandboxId: row.id, meta });
   }
-  // Best effort: what it misses now it gets before its next request.
-  if (change.secrets !== undefined && actor.isHot())
-    await actor.secretFiles.fresh().catch((err: unknown) => {
-      deps.log.warn({ sandbox: row.id, err }, "a sandbox has an older set of secrets until its next request");
-    });
+  if (change.secrets !== undefined) await actor.bringSecrets();
   if (input.keep_hot === true) await actor.ensureHot();
   actor.idle.arm();
 }

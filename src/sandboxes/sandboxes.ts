@@ -182,15 +182,8 @@ export class SandboxService implements Sandboxes, Copies {
   /** Brings files of hot sandboxes up to date; others get them when they wake. */
   async secretChanged(userId: string, secret: string): Promise<void> {
     const told = [...this.registry.of(userId)]
-      .filter((actor) => actor.isHot() && refsOf(actor.row.secrets).some(({ name }) => name === secret))
-      .map((actor) =>
-        actor.secretFiles.fresh().catch((err: unknown) => {
-          this.deps.log.warn(
-            { sandbox: actor.row.id, err },
-            "a sandbox has an older secret until its next request",
-          );
-        }),
-      );
+      .filter(({ row }) => refsOf(row.secrets).some(({ name }) => name === secret))
+      .map((actor) => actor.bringSecrets());
     await Promise.race([Promise.all(told), Bun.sleep(SECRETS_MS)]);
   }
 

@@ -69,18 +69,19 @@ export class SecretFiles {
     this.changes++;
   }
 
+  /** Whether the guest has another set than it should. */
+  get due(): boolean {
+    return (this.given || this.has) && this.delivered !== this.moment;
+  }
+
   /** Before a request: what changed since is brought along. Single flight. */
   async fresh(): Promise<void> {
-    while (this.actor.guest && this.stale()) {
+    while (this.actor.guest && this.due) {
       this.refreshing ??= this.refresh(this.actor.guest).finally(() => {
         this.refreshing = null;
       });
       await this.refreshing;
     }
-  }
-
-  private stale(): boolean {
-    return (this.given || this.has) && this.delivered !== this.moment;
   }
 
   private async refresh(guest: Guest): Promise<void> {

@@ -58,14 +58,11 @@ export class Keyring {
     const foreign = needed.filter(({ recipient }) => !known.has(recipient));
     if (foreign.length === 0) return keys;
     const lost = foreign.reduce((sum, { count }) => sum + count, 0);
-    const what = keys.length > 0 ? `does not open ${lost} of ${total}` : "is missing or empty, but there are";
-    throw new AppError(
-      "unavailable",
+    const what =
       keys.length > 0
-        ? `${this.file} ${what} stored secrets: it is another server's, or an older one`
-        : `${this.file} ${what} ${total} stored secrets that only it opens`,
-      { remedy: restore },
-    );
+        ? `does not open ${lost} of ${total} stored secrets: it is another server's, or an older one`
+        : `is missing or empty, but there are ${total} stored secrets that only it opens`;
+    throw new AppError("unavailable", `${this.file} ${what}`, { remedy: restore });
   }
 
   /** Runs `work` with the key to encrypt to, made at the first use, while nobody rotates. Throws AppError unavailable. */
@@ -125,7 +122,7 @@ export class Keyring {
     return fresh.length;
   }
 
-  /** Gives up secrets that no key of the file opens. Returns how many. Throws AppError unavailable for a file that cannot be read. */
+  /** Gives up secrets that no key opens, of the file or in use. Returns how many. Throws AppError unavailable for a file that cannot be read. */
   forget(): Promise<number> {
     return this.turn.with("key", async () => {
       const keys = await readKeys(this.file).catch((error: unknown) => {
@@ -134,8 +131,8 @@ export class Keyring {
           remedy: `move ${this.file} away first: what is in it is not lost then`,
         });
       });
-      this.held = keys;
-      return this.rows.deleteNotFor(keys.map(({ recipient }) => recipient));
+      // A running daemon whose file is gone still opens them: nothing is lost, a rotation writes a new file.
+      return this.rows.deleteNotFor([...keys, ...this.held].map(({ recipient }) => recipient));
     });
   }
 }

@@ -70,24 +70,49 @@ const entry = z
     }),
   );
 
+/** What is in the document; `entry` says what is wrong with one. */
+const written = z.union(
+  [
+    z.string(),
+    z.strictObject({
+      name: z.string(),
+      env: z.string().optional(),
+      path: z.string().optional(),
+      mode: z.string().optional(),
+      owner: z.string().optional(),
+    }),
+  ],
+  "must be a name, or an object with name, env, path, mode, owner",
+);
+
 /** The member `secrets` of a create: names (v1), or where each goes. */
 export const secretRefs = z
-  .array(
-    z.preprocess((value) => (typeof value === "string" ? { name: value } : value), entry),
-    "must be a list of names, or of objects with name, env, path, mode, owner",
-  )
+  .array(written, "must be a list of names, or of objects with name, env, path, mode, owner")
   .max(MAX_REFS, `must be at most ${MAX_REFS}`)
-  .superRefine((refs, context) => {
-    for (const member of ["env", "path"] as const) {
-      const seen = new Set<string>();
-      for (const ref of refs) {
-        const value = ref[member];
-        if (value === undefined) continue;
-        if (seen.has(value)) context.addIssue(custom(`two secrets for ${value}`));
-        seen.add(value);
+  .transform((list, context): SecretRef[] => {
+    const refs: SecretRef[] = [];
+    for (const [i, one] of list.entries()) {
+      const parsed = entry.safeParse(typeof one === "string" ? { name: one } : one);
+      if (parsed.success) refs.push(parsed.data);
+      else {
+        const [{ message, path }] = parsed.error.issues as [z.core.$ZodIssue];
+        context.addIssue({ ...custom(message), path: [i, ...path] });
       }
     }
+    const problem = twice(refs);
+    if (problem) context.addIssue(custom(problem));
+    return refs;
   });
+
+function twice(refs: readonly SecretRef[]): string | null {
+  const seen = new Set<string>();
+  for (const target of refs.flatMap(({ env, path }) => [env, path])) {
+    if (target === undefined) continue;
+    if (seen.has(target)) return `two secrets for ${target}`;
+    seen.add(target);
+  }
+  return null;
+}
 
 /** What is added takes the place of what goes to the same variable or path; `remove` names secrets. */
 export function changedRefs(
