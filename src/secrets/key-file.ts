@@ -74,6 +74,11 @@ async function recipientOf(line: string): Promise<string | null> {
   }
 }
 
+const stagingOf = (path: string): string => `${path}.new`;
+
+/** What a process that was killed while it wrote has left: a key that nothing was encrypted to. */
+export const removeStaging = (path: string): Promise<void> => rm(stagingOf(path), { force: true });
+
 /** Replaces the file; it is on the disk when this returns. Old or new, never half, whenever the machine stops. */
 export async function writeKeys(path: string, keys: Key[]): Promise<void> {
   const lines = keys.map(
@@ -81,8 +86,8 @@ export async function writeKeys(path: string, keys: Key[]): Promise<void> {
       `${retiring ? `${RETIRING} a rotation is not finished\n` : ""}# public key: ${recipient}\n${identity}\n`,
   );
   const text = `# Opens the secrets of this bhatti server. Keep a copy elsewhere: without it they are lost.\n${lines.join("")}`;
-  const staging = `${path}.new`;
-  await rm(staging, { force: true });
+  const staging = stagingOf(path);
+  await removeStaging(path);
   try {
     const file = await open(staging, "wx", 0o600);
     try {

@@ -5,7 +5,7 @@
 import { AppError } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
 import { KeyedMutex } from "../lib/keyed-mutex.ts";
-import { type Key, newKey, readKeys, writeKeys } from "./key-file.ts";
+import { type Key, newKey, readKeys, removeStaging, writeKeys } from "./key-file.ts";
 import type { SecretRow, SecretRows } from "./rows.ts";
 import { seal, unseal } from "./seal.ts";
 
@@ -30,6 +30,7 @@ export class Keyring {
    */
   async open(note: (text: string) => void = () => {}): Promise<void> {
     this.held = await this.usable();
+    await removeStaging(this.file);
     if (!this.held.some((key) => key.retiring)) return;
     await this.finish().catch((error: unknown) => {
       note(
@@ -72,8 +73,9 @@ export class Keyring {
       const there = await this.usable();
       const current = this.held[0];
       if (!current) {
-        this.held = there.length > 0 ? there : [await newKey()];
-        if (there.length === 0) await writeKeys(this.file, this.held);
+        const keys = there.length > 0 ? there : [await newKey()];
+        if (there.length === 0) await writeKeys(this.file, keys);
+        this.held = keys;
       } else if (!there.some(({ recipient }) => recipient === current.recipient))
         throw new AppError("unavailable", `${this.file} is not the file that the daemon was started with`, {
           remedy:
