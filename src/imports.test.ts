@@ -37,6 +37,7 @@ const INTERFACES = new Set([
   "users/user.ts",
   "users/app-env.ts",
   "users/operator.ts",
+  "users/storage-quota.ts",
   "events/events.ts",
   "images/image.ts",
   "templates/builder.ts",

@@ -585,6 +585,16 @@ test("user: keys once, limits, deletion; a directory that is not there is not ma
   expect(
     (await bhatti(["user", "limits", "alice", "--max-sandboxes", "9", ...data], { home })).stdout,
   ).toContain("9 sandboxes");
+  for (const [size, shown, mb] of [
+    ["2G", "2.0 GiB of disk", 2048],
+    ["none", "any amount of disk", 0],
+  ] as const) {
+    const limited = ["user", "limits", "alice", "--max-storage", size, ...data];
+    expect((await bhatti(limited, { home })).stdout).toContain(shown);
+    // Without a daemon nobody counts what is held.
+    const list = (await bhatti(["user", "list", "--json", ...data], { home })).stdout;
+    expect(JSON.parse(list)).toMatchObject([{ max_storage_mb: mb, storage_mb: null }]);
+  }
   const rotated = JSON.parse(
     (await bhatti(["user", "rotate-key", "alice", "--json", ...data], { home })).stdout,
   );

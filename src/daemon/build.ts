@@ -36,6 +36,7 @@ import { Store } from "../store/store.ts";
 import { TemplateBuilder } from "../templates/builder.ts";
 import { Templates } from "../templates/templates.ts";
 import { VmPool } from "../templates/vm-pool.ts";
+import { StorageQuota } from "../users/storage-quota.ts";
 import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
@@ -99,6 +100,8 @@ export async function build(config: Config, log: Logger) {
   memory.onRelease = () => pool.roomMade();
   const events = new EventLog(`${dataDir}/events.db`, store, log, true);
   const metrics = new Metrics();
+  const users = new Users(store);
+  const quota = new StorageQuota((id) => users.byId(id)?.maxStorageMb ?? 0);
   const secrets = new SecretService({
     rows: secretRows,
     keyring,
@@ -109,6 +112,7 @@ export async function build(config: Config, log: Logger) {
     },
   });
   const sandboxes: SandboxService = new SandboxService({
+    quota,
     rows: new SandboxRows(store),
     engine,
     kernels,
@@ -140,6 +144,7 @@ export async function build(config: Config, log: Logger) {
     };
   });
   const snapshots = new SnapshotService({
+    quota,
     rows: new SnapshotRows(store),
     sandboxes,
     engine,
@@ -160,7 +165,8 @@ export async function build(config: Config, log: Logger) {
     () => sandboxes.evictOne(),
     () => templates.dropOne(),
   ];
-  const users = new Users(store);
+  quota.counts((userId) => sandboxes.bytesHeld(userId));
+  quota.counts((userId) => snapshots.bytesHeld(userId));
   const authFailures = new AuthFailures(events);
   const app = createApp({
     version: VERSION,
@@ -184,6 +190,7 @@ export async function build(config: Config, log: Logger) {
       snapshots,
       secrets,
       countSandboxes: (userId) => sandboxes.deps.rows.count(userId),
+      storageHeld: (userId) => quota.held(userId),
       countSnapshots: (userId) => snapshots.rows.count(userId).count,
       countSecrets: (userId) => secretRows.count(userId),
       events: {
@@ -207,6 +214,7 @@ export async function build(config: Config, log: Logger) {
     store,
     keyring,
     secretRows,
+    quota,
     network,
     templates,
     pool,

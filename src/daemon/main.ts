@@ -56,8 +56,10 @@ export async function runDaemon(config: Config): Promise<number> {
     events,
   });
   diskWatch.start();
-  const users = localCommands(parts.store, (type, user, meta) =>
-    events.record({ type, userId: user.id, meta: { name: user.name, ...meta } }),
+  const users = localCommands(
+    parts.store,
+    (type, user, meta) => events.record({ type, userId: user.id, meta: { name: user.name, ...meta } }),
+    (userId) => parts.quota.held(userId),
   );
   const stopAdmin = serveAdmin(adminSocket(config.dataDir), (command: LocalCommand | KeyCommand) =>
     isKeyCommand(command) ? keyCommand(parts.keyring, parts.secretRows, command) : users(command),

@@ -114,6 +114,8 @@ export interface Copies {
   has(user: User, ref: string): boolean;
   /** Sandboxes of the user, those that come and go included. */
   count(user: User): number;
+  /** What the sandbox's files have on disk, bytes. */
+  bytes(id: string): number;
   /** Writes `mem`, `state` and `disk`; the source goes on. On failure the caller removes what is there. */
   checkpoint(id: string, into: CopyTarget): Promise<Checkpoint>;
   /** Replaces memory and disk in place; hot when it returns. */

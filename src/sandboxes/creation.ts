@@ -2,6 +2,7 @@
 import { EngineError } from "../engine/engine.ts";
 import type { Image } from "../images/image.ts";
 import { AppError, badRequest } from "../lib/errors.ts";
+import { blocks } from "../storage/blocks.ts";
 import type { TemplateShape } from "../templates/builder.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import { POOL_DISK_MB } from "../templates/vm-pool.ts";
@@ -116,6 +117,10 @@ export class Creation {
     let timings: Record<string, number> = {};
     let template: CloneSource | null = null;
     const attempt = async () => {
+      const room = deps.quota.take(user, blocks(image.path), "this sandbox");
+      return made().finally(room.release);
+    };
+    const made = async () => {
       // The row comes first: a cap that is reached must not build a template.
       const waiting = want.diskSizeMb <= POOL_DISK_MB ? await deps.pool.take(shape) : null;
       let row: SandboxRow;
@@ -135,7 +140,7 @@ export class Creation {
         if (waiting) deps.pool.handedOver(waiting);
       });
     };
-    const made = await this.claim(user, want.name, () =>
+    const claimed = await this.claim(user, want.name, () =>
       attempt().catch(async (error: unknown) => {
         if (!template) throw error;
         // Dropped in the meantime: another create met the damage first, and took the files away.
@@ -147,13 +152,13 @@ export class Creation {
         return attempt();
       }),
     ).finally(() => deps.pool.want(shape));
-    if (made.existing) return existingOne(made.actor, input);
+    if (claimed.existing) return existingOne(claimed.actor, input);
     if (signal?.aborted) {
-      await this.discard(made.actor, "caller left");
+      await this.discard(claimed.actor, "caller left");
       throw signal.reason;
     }
-    this.announce(made.actor, timings);
-    return { sandbox: view(made.actor), existing: false, differs: [], timings };
+    this.announce(claimed.actor, timings);
+    return { sandbox: view(claimed.actor), existing: false, differs: [], timings };
   }
 
   /** A new sandbox from a snapshot's or fork's files. All-or-nothing like create. */
@@ -165,10 +170,16 @@ export class Creation {
   ): Promise<SandboxView> {
     let timings: Record<string, number> = {};
     const made = await this.claim(user, want.name, async () => {
-      const row = admit(this.deps, user, want);
-      return this.bringUp(row, async (actor) => {
-        timings = await actor.comingUp(() => create(actor, { clone, image: disk, files: [] }));
-      });
+      const bytes = blocks(disk) + (clone ? blocks(clone.memory) : 0);
+      const room = this.deps.quota.take(user, bytes, "this copy");
+      try {
+        const row = admit(this.deps, user, want);
+        return await this.bringUp(row, async (actor) => {
+          timings = await actor.comingUp(() => create(actor, { clone, image: disk, files: [] }));
+        });
+      } finally {
+        room.release();
+      }
     });
     if (made.existing) throw nameInUse(want.name ?? "");
     this.announce(made.actor, timings);

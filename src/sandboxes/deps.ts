@@ -11,6 +11,7 @@ import type { MemoryPool } from "../storage/memory-pool.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Templates } from "../templates/templates.ts";
 import type { VmPool } from "../templates/vm-pool.ts";
+import type { StorageQuota } from "../users/storage-quota.ts";
 import type { MemoryBudget } from "./memory.ts";
 import type { SandboxRows } from "./rows.ts";
 
@@ -56,6 +57,7 @@ export interface SandboxDeps {
   metrics: SandboxMetrics;
   memory: MemoryBudget;
   memoryPool: MemoryPool;
+  quota: Pick<StorageQuota, "take">;
   wakes: Semaphore;
   secrets: SecretSource;
   log: Logger;

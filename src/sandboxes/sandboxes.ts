@@ -1,7 +1,7 @@
-import { statSync } from "node:fs";
 import { CONSOLE_KEPT, readConsole } from "../engine/console.ts";
 import { AppError } from "../lib/errors.ts";
 import { refsOf, type SecretRef } from "../secrets/reference.ts";
+import { blocks } from "../storage/blocks.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { User } from "../users/user.ts";
 import type { Actor } from "./actor.ts";
@@ -213,17 +213,15 @@ export class SandboxService implements Sandboxes, Copies {
     return false;
   }
 
-  /**
-   * What the owner's sandboxes hold, bytes: blocks of their disks, and memory (what runs counts whole). Blocks that are shared
-   * with an image, template or fork count for each who has them.
-   */
-  bytesHeld(userId: string): { disk: number; memory: number } {
-    const held = { disk: 0, memory: 0 };
-    for (const { row, dir } of this.registry.of(userId)) {
-      held.disk += (statSync(`${dir}/${row.disk_file}`, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
-      held.memory += this.deps.memoryPool.charged("sandboxes", row.engine_id);
-    }
-    return held;
+  /** What the owner's sandboxes hold on disk, bytes: see StorageQuota. One that is being made is counted by its promise. */
+  bytesHeld(userId: string): number {
+    let sum = 0;
+    for (const actor of this.registry.of(userId)) if (actor.row.status !== "creating") sum += filesOf(actor);
+    return sum;
+  }
+
+  bytes(id: string): number {
+    return filesOf(this.registry.byIdOrGone(id));
   }
 
   /**
@@ -266,3 +264,9 @@ export class SandboxService implements Sandboxes, Copies {
     this.deps.events.record({ type, userId: actor.row.created_by, sandboxId: actor.row.id, meta });
   }
 }
+
+/** Disk, memory and device state, bytes on disk. */
+const filesOf = ({ row, dir, deps }: Actor): number =>
+  blocks(`${dir}/${row.disk_file}`) +
+  blocks(deps.memoryPool.outside("sandboxes", row.engine_id, row.mem_file)) +
+  deps.memoryPool.allocated("sandboxes", row.engine_id);

@@ -1,5 +1,4 @@
 /** Named snapshots, forks and rollback over the sandboxes' transitions. */
-import { statSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { type Engine, EngineError } from "../engine/engine.ts";
@@ -11,9 +10,11 @@ import type { Copies } from "../sandboxes/copies.ts";
 import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
+import { blocks } from "../storage/blocks.ts";
 import type { MemoryPool } from "../storage/memory-pool.ts";
-import type { Storage } from "../storage/storage.ts";
+import type { Reservation, Storage } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
+import type { StorageQuota } from "../users/storage-quota.ts";
 import type { User } from "../users/user.ts";
 import { compare, readContent } from "./content.ts";
 import { exportSnapshot } from "./export.ts";
@@ -34,6 +35,7 @@ export interface SnapshotDeps {
   sandboxes: Copies;
   engine: Pick<Engine, "fingerprint">;
   storage: Storage;
+  quota: Pick<StorageQuota, "take">;
   memoryPool: MemoryPool;
   events: Events;
   log: Logger;
@@ -308,6 +310,8 @@ export class SnapshotService implements Snapshots {
     assertRoom(this.rows, user, name);
     const release = this.transfer(user);
     const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
+    /** Until the row is ready and counts by itself. */
+    let share: Reservation | undefined;
     const dir = this.dir(row);
     try {
       this.rows.insert(row);
@@ -320,7 +324,12 @@ export class SnapshotService implements Snapshots {
         maxDiskMb: deps.config.maxDiskMb,
         lohar: deps.lohar,
         key: deps.hostKey,
-        storage: deps.storage,
+        storage: {
+          reserve(bytes, what) {
+            share ??= deps.quota.take(user, bytes, what);
+            return deps.storage.reserve(bytes, what);
+          },
+        },
       });
       const files = await seal(this.at(row), columns.kind, columns.memory_mb);
       for (const [file, digest] of Object.entries(digests)) if (files[file]) files[file].digest = digest;
@@ -340,6 +349,7 @@ export class SnapshotService implements Snapshots {
       this.rows.delete(row.id);
       throw error;
     } finally {
+      share?.release();
       release();
     }
   }
@@ -364,6 +374,7 @@ export class SnapshotService implements Snapshots {
     safety: boolean,
   ): Promise<SnapshotRow> {
     if (!safety) assertRoom(this.rows, user, name);
+    const room = this.deps.quota.take(user, this.deps.sandboxes.bytes(source.id), "this snapshot");
     const row = rowOf(user, source, name, safety);
     this.rows.insert(row);
     const dir = this.dir(row);
@@ -386,6 +397,8 @@ export class SnapshotService implements Snapshots {
       await this.removeFiles(row);
       this.rows.delete(row.id);
       throw error;
+    } finally {
+      room.release();
     }
     this.event("snapshot.created", user, source.id, {
       name,
@@ -501,13 +514,12 @@ export class SnapshotService implements Snapshots {
     };
   }
 
-  /** What the owner's snapshots hold, those taken by `restore` included, bytes; see SandboxService.bytesHeld. */
+  /** What the owner's snapshots hold on disk, those taken by `restore` included, bytes: see StorageQuota. */
   bytesHeld(userId: string): number {
     return this.rows
-      .all()
-      .filter((row) => row.user_id === userId)
+      .of(userId)
       .flatMap((row) => namesOf(row.kind).map(this.at(row)))
-      .reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.blocks ?? 0) * 512, 0);
+      .reduce((sum, path) => sum + blocks(path), 0);
   }
 
   /** Moves the memory of the oldest snapshot that nobody reads out of the reserve; false when there is none. */

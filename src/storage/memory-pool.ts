@@ -4,12 +4,13 @@
  * file system belongs to some file, and no file has more than what was promised for it: so what was promised is there,
  * and a page fault of a guest never meets a full disk. Sharing (reflinks) only makes it less.
  */
-import { existsSync, readdirSync, rmSync, statfsSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, statfsSync } from "node:fs";
 import { mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { AppError } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
 import { run } from "../lib/run.ts";
+import { blocks } from "./blocks.ts";
 import { reserveDir } from "./reserve.ts";
 
 export type Kind = "sandboxes" | "templates" | "snapshots";
@@ -127,8 +128,7 @@ export class MemoryPool {
   /** The machine's files here, bytes on disk. */
   allocated(kind: Kind, id: string): number {
     let sum = 0;
-    for (const name of list(this.dir(kind, id)))
-      sum += (statSync(`${this.dir(kind, id)}/${name}`, { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+    for (const name of list(this.dir(kind, id))) sum += blocks(`${this.dir(kind, id)}/${name}`);
     return sum;
   }
 

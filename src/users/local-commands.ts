@@ -13,7 +13,8 @@ export type LocalCommand =
   | { op: "delete"; name: string };
 
 export interface LocalResult {
-  users: { user: User; sandboxes: number }[];
+  /** `storageMb`: null while no daemon runs to tell. */
+  users: { user: User; sandboxes: number; storageMb: number | null }[];
   /** The new key of `create` and `rotate-key`. */
   key?: string;
 }
@@ -21,12 +22,20 @@ export interface LocalResult {
 type Record_ = (type: string, user: User, meta: Record<string, unknown>) => void;
 
 /** Throws AppError for what the rules of users refuse. */
-export function localCommands(store: Store, record: Record_): (command: LocalCommand) => LocalResult {
+export function localCommands(
+  store: Store,
+  record: Record_,
+  storageHeld?: (userId: string) => number,
+): (command: LocalCommand) => LocalResult {
   const users = new Users(store);
   const count = store.db.query<{ n: number }, [string]>(
     "SELECT count(*) AS n FROM sandboxes WHERE created_by = ?",
   );
-  const found = (user: User) => ({ user, sandboxes: count.get(user.id)?.n ?? 0 });
+  const found = (user: User) => ({
+    user,
+    sandboxes: count.get(user.id)?.n ?? 0,
+    storageMb: storageHeld ? Math.ceil(storageHeld(user.id) / 1048576) : null,
+  });
   const known = (name: string): User => {
     const user = users.byName(name);
     if (!user) throw notFound(`user "${name}" not found`);
@@ -60,7 +69,7 @@ export function localCommands(store: Store, record: Record_): (command: LocalCom
         const user = known(command.name);
         users.delete(command.name);
         record("user.deleted", user, {});
-        return { users: [{ user, sandboxes: 0 }] };
+        return { users: [{ user, sandboxes: 0, storageMb: null }] };
       }
     }
   };

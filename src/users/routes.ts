@@ -9,6 +9,8 @@ export interface UserRouteDeps {
   /** Those that restore took included. */
   countSnapshots(userId: string): number;
   countSecrets(userId: string): number;
+  /** Bytes of disk. */
+  storageHeld(userId: string): number;
 }
 
 export function userRoutes(deps: UserRouteDeps): Hono<AppEnv> {
@@ -27,6 +29,8 @@ export function userRoutes(deps: UserRouteDeps): Hono<AppEnv> {
       max_snapshots: user.maxSnapshots,
       secrets: deps.countSecrets(user.id),
       max_secrets: user.maxSecrets,
+      storage_mb: Math.ceil(deps.storageHeld(user.id) / 1048576),
+      max_storage_mb: user.maxStorageMb,
     });
   });
   app.all("/me", only("GET"));

@@ -10,6 +10,8 @@ export interface User {
   maxMemoryMbPerSandbox: number;
   maxVolumeStorageMb: number;
   maxSnapshots: number;
+  /** Disk that all of its things may hold together, MiB; 0 = no limit. */
+  maxStorageMb: number;
   maxImages: number;
   maxSecrets: number;
   createdAt: string;

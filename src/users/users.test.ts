@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { migrations } from "../daemon/migrations.ts";
+import { SnapshotRows } from "../snapshots/rows.ts";
+import { blankRow } from "../snapshots/views.ts";
 import { Store } from "../store/store.ts";
 import { Users } from "./users.ts";
 
@@ -51,10 +53,7 @@ test("subnets are distinct, reused only when their user is gone; a user with san
   expect([a.subnetIndex, b.subnetIndex]).toEqual([1, 2]);
   users.delete("a");
   expect(users.create({ name: "c" }).user.subnetIndex).toBe(1);
-  store.db.run(
-    "INSERT INTO snapshots SELECT 'id', ?, 'n', '', 'ready', 'memory', 0, '', 1, 1, 0, '{}', '{}', '', 0, '', '', '', '{}', 0, 0, '', '', '{}', '[]'",
-    [b.id],
-  );
+  new SnapshotRows(store).insert(blankRow(b, "n"));
   expect(() => users.delete("b")).toThrow("still owns 1 snapshots");
 });
 

@@ -158,6 +158,13 @@ export class Installation {
     return new Api(this.url, key);
   }
 
+  /** Changes limits as root does, while the daemon runs: flags of `bhatti user limits`. */
+  limits(name: string, ...flags: string[]): void {
+    const args = ["user", "limits", name, "--data-dir", this.dataDir, ...flags];
+    const done = Bun.spawnSync([process.execPath, `${ROOT}/src/main.ts`, ...args]);
+    if (done.exitCode !== 0) throw new Error(`user limits ${name}: ${done.stderr}`);
+  }
+
   get api(): Api {
     return this.user("admin");
   }

@@ -190,6 +190,55 @@ test("quotas hold under parallel calls", async () => {
     await mallory.ok("DELETE", `/snapshots/${s.name}`);
 }, 120_000);
 
+test("disk that is held is bounded as well: creates at once, snapshots, forks, imports", async () => {
+  const hoard = installation.user("hoard");
+  const me = () => hoard.ok("GET", "/me");
+  expect(await me()).toMatchObject({ storage_mb: 0, max_storage_mb: 102_400 });
+  await hoard.create({ name: "first" });
+  await hoard.stop("first");
+  const { storage_mb: one } = await me();
+  expect(one).toBeGreaterThan(100);
+  installation.limits("hoard", "--max-storage", String(one));
+  const told = await hoard.call("POST", "/sandboxes", { name: "x" });
+  const needed = Number(/needs (\d+) MB/.exec(told.body.error)![1]);
+  // Room for one more, whoever comes first.
+  installation.limits("hoard", "--max-storage", String(one + Math.ceil(needed * 1.5)));
+  const made = await Promise.all(
+    Array.from({ length: 6 }, (_, i) =>
+      hoard.call("POST", "/sandboxes", { name: `more-${i}`, memory_mb: 256 }),
+    ),
+  );
+  const refused = made.filter(({ status }) => status !== 201);
+  expect(made.length - refused.length).toBe(1);
+  for (const { status, body } of refused)
+    expect([status, body.code, body.error]).toEqual([
+      429,
+      "limit_reached",
+      expect.stringContaining("storage limit reached"),
+    ]);
+  installation.limits("hoard", "--max-storage", String(one));
+  for (const [path, body] of [
+    ["/sandboxes/first/checkpoint", { name: "s" }],
+    ["/sandboxes/first/fork", { count: 1 }],
+    ["/sandboxes", { name: "x" }],
+  ] as const)
+    expect([path, (await hoard.call("POST", path, body)).body.code]).toEqual([path, "limit_reached"]);
+  expect((await hoard.ok<Json[]>("GET", "/sandboxes")).length).toBe(2);
+  // What is there goes on, and what is given back counts at once.
+  expect((await hoard.exec("first", ["echo", "fine"])).stdout).toBe("fine\n");
+  installation.limits("hoard", "--max-storage", "none");
+  await hoard.ok("POST", "/sandboxes/first/checkpoint", { name: "s" });
+  const archive = await fetch(`${installation.url}/snapshots/s/export`, {
+    headers: { authorization: `Bearer ${installation.key("hoard")}` },
+  }).then((answer) => answer.blob());
+  installation.limits("hoard", "--max-storage", String((await me()).storage_mb));
+  const brought = await importOf(hoard, installation.key("hoard"), "again", archive);
+  expect([brought.status, brought.body.code]).toEqual([429, "limit_reached"]);
+  for (const { name } of await hoard.ok<Json[]>("GET", "/sandboxes")) await hoard.destroy(name);
+  await hoard.ok("DELETE", "/snapshots/s");
+  expect(await me()).toMatchObject({ storage_mb: 0 });
+}, 120_000);
+
 const importOf = (
   api: Api,
   key: string,

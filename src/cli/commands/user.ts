@@ -1,5 +1,6 @@
 import type { User } from "../../users/user.ts";
 import { usage } from "../base/errors.ts";
+import { bytes } from "../base/format.ts";
 import { clean, printJson, say, table } from "../base/output.ts";
 import { integer, mebibytes } from "../base/parse.ts";
 import { define, group, options } from "../base/program.ts";
@@ -12,6 +13,7 @@ interface Limits {
   maxMemory?: number;
   maxSnapshots?: number;
   maxSecrets?: number;
+  maxStorage?: number;
   dataDir?: string;
 }
 
@@ -35,7 +37,12 @@ const withLimits = (command: ReturnType<typeof define>) =>
     .option("--max-cpus <n>", "CPUs of one sandbox (4)", integer("--max-cpus", 1, 1024))
     .option("--max-memory <size>", "memory of one sandbox: 4096 (MiB), 4G", mebibytes("--max-memory"))
     .option("--max-snapshots <n>", "how many snapshots (5)", integer("--max-snapshots", 0, 1_000_000))
-    .option("--max-secrets <n>", "how many secrets (100)", integer("--max-secrets", 0, 1_000_000));
+    .option("--max-secrets <n>", "how many secrets (100)", integer("--max-secrets", 0, 1_000_000))
+    .option(
+      "--max-storage <size>",
+      "disk that all of them may hold together: 500G, none (100G; operators none)",
+      (text: string) => (text === "none" ? 0 : mebibytes("--max-storage")(text)),
+    );
 
 const limitsOf = (flags: Limits) => ({
   maxSandboxes: flags.maxSandboxes,
@@ -43,6 +50,7 @@ const limitsOf = (flags: Limits) => ({
   maxMemoryMbPerSandbox: flags.maxMemory,
   maxSnapshots: flags.maxSnapshots,
   maxSecrets: flags.maxSecrets,
+  maxStorageMb: flags.maxStorage,
 });
 
 const create = () =>
@@ -84,10 +92,15 @@ const list = () =>
   ]).action(async (_flags, self) => {
     const flags = options<Limits>(self);
     const { users: all } = await localCommand(flags.dataDir, { op: "list" });
-    if (printJson(all.map(({ user, sandboxes }) => ({ ...wire(user), sandboxes })))) return;
+    if (
+      printJson(
+        all.map(({ user, sandboxes, storageMb }) => ({ ...wire(user), sandboxes, storage_mb: storageMb })),
+      )
+    )
+      return;
     table(
-      ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SECRETS", "SUBNET", "ADMIN"],
-      all.map(({ user, sandboxes }) => [
+      ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SECRETS", "STORAGE", "SUBNET", "ADMIN"],
+      all.map(({ user, sandboxes, storageMb }) => [
         user.id,
         user.name,
         `${sandboxes}/${user.maxSandboxes}`,
@@ -95,6 +108,7 @@ const list = () =>
         String(user.maxMemoryMbPerSandbox),
         String(user.maxSnapshots),
         String(user.maxSecrets),
+        `${storageMb === null ? "?" : bytes(storageMb * 1048576)}/${limit(user.maxStorageMb)}`,
         String(user.subnetIndex),
         user.admin ? "yes" : "-",
       ]),
@@ -106,6 +120,7 @@ const limits = () =>
     withData("limits <name>", "Show a user's limits, or change those given. What exists already stays.", [
       "sudo bhatti user limits alice",
       "sudo bhatti user limits alice --max-sandboxes 20 --max-memory 8G",
+      "sudo bhatti user limits alice --max-storage 500G",
     ]),
   ).action(async (name: string, _flags, self) => {
     const flags = options<Limits>(self);
@@ -115,10 +130,11 @@ const limits = () =>
       flags.dataDir,
       unchanged ? { op: "show", name } : { op: "limits", name, limits: wanted },
     );
-    const { user } = users[0]!;
-    if (printJson(wire(user))) return;
+    const { user, storageMb } = users[0]!;
+    if (printJson({ ...wire(user), storage_mb: storageMb })) return;
+    const held = storageMb === null ? "" : ` (${bytes(storageMb * 1048576)} held)`;
     say(
-      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots, ${user.maxSecrets} secrets`,
+      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots, ${user.maxSecrets} secrets, ${limit(user.maxStorageMb)} of disk${held}`,
     );
   });
 
@@ -145,6 +161,9 @@ const remove = () =>
       if (!printJson({ status: "deleted", name })) say(`deleted user "${clean(name)}"`);
     });
 
+/** MiB for people. */
+const limit = (mb: number): string => (mb === 0 ? "any amount" : bytes(mb * 1048576));
+
 /** The record as --json prints it; members that v1 had keep their names. */
 const wire = (user: User) => ({
   id: user.id,
@@ -158,5 +177,6 @@ const wire = (user: User) => ({
   max_images: user.maxImages,
   max_snapshots: user.maxSnapshots,
   max_secrets: user.maxSecrets,
+  max_storage_mb: user.maxStorageMb,
   created_at: user.createdAt,
 });
