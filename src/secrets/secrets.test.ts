@@ -1,6 +1,16 @@
 /** Secrets over a real database and key file; sandboxes are a list. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { migrations } from "../daemon/migrations.ts";
 import type { AppError } from "../lib/errors.ts";
 import { Store } from "../store/store.ts";
@@ -187,6 +197,24 @@ describe("the key file", () => {
     expect(existsSync(file())).toBe(false);
     await set("A", "v");
     expect(readFileSync(file(), "utf8")).toMatch(/^AGE-SECRET-KEY-1[A-Z0-9]+$/m);
+  });
+
+  test("one that cannot be written is tried again, and what a killed writer left goes", async () => {
+    keyring = new Keyring(rows, `${dir}/not-there/age.key`);
+    secrets = new SecretService({
+      rows,
+      keyring,
+      sandboxes: { given: () => given, changed: async () => {} },
+      events: { record() {} } as never,
+    });
+    expect((await refusal(set("A", "v"))).code).toBe("ENOENT");
+    expect(rows.count(ann.id)).toBe(0);
+    mkdirSync(`${dir}/not-there`);
+    await set("A", "v");
+    expect(await value("A")).toBe("v");
+    writeFileSync(`${dir}/not-there/age.key.new`, "half", { mode: 0o600 });
+    await keyring.open();
+    expect(readdirSync(`${dir}/not-there`)).toEqual(["age.key"]);
   });
 
   test("an empty one without secrets is taken for none; one with comments and several keys is read", async () => {
