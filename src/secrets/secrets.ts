@@ -43,27 +43,29 @@ export class SecretService implements Secrets, SecretSource {
         remedy: "encrypt larger data with a key, and keep the key here",
       });
     const isText = isPlainText(value);
-    const row = await this.deps.keyring.encrypting(async ({ recipient }) => {
-      const sealed = await seal(recipient, { userId: user.id, name }, value);
-      return rows.store.transaction(() => {
-        const old = rows.find(user.id, name);
-        if (!old) this.assertRoom(user);
-        this.assertFits(user.id, name, value.length, isText);
-        const now = new Date().toISOString();
-        const row: SecretRow = {
-          user_id: user.id,
-          name,
-          value: sealed,
-          recipient,
-          bytes: value.length,
-          is_text: isText ? 1 : 0,
-          created_at: old?.created_at ?? now,
-          updated_at: now,
-        };
-        rows.put(row);
-        return row;
-      });
-    });
+    const row = await this.deps.keyring
+      .encrypting(async ({ recipient }) => {
+        const sealed = await seal(recipient, { userId: user.id, name }, value);
+        return rows.store.transaction(() => {
+          const old = rows.find(user.id, name);
+          if (!old) this.assertRoom(user);
+          this.assertFits(user.id, name, value.length, isText);
+          const now = new Date().toISOString();
+          const row: SecretRow = {
+            user_id: user.id,
+            name,
+            value: sealed,
+            recipient,
+            bytes: value.length,
+            is_text: isText ? 1 : 0,
+            created_at: old?.created_at ?? now,
+            updated_at: now,
+          };
+          rows.put(row);
+          return row;
+        });
+      })
+      .catch(forTenants);
     await this.changed(user, name, "secret.set");
     return viewOf(row);
   }
@@ -179,6 +181,15 @@ export class SecretService implements Secrets, SecretSource {
       if (problem) throw conflict(`sandbox "${sandbox}" cannot take it: ${problem}`);
     }
   }
+}
+
+/** What is wrong with the server's key is its operator's business: the log has it. */
+function forTenants(error: unknown): never {
+  if (!(error instanceof AppError) || error.code !== "unavailable") throw error;
+  throw new AppError("unavailable", "this server cannot store secrets at the moment", {
+    cause: error,
+    remedy: "the server's operator: bhatti doctor --security, and the log",
+  });
 }
 
 const names = (name: string) => (one: { refs: SecretRef[] }) => one.refs.some((ref) => ref.name === name);
