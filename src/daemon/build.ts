@@ -161,12 +161,12 @@ export async function build(config: Config, log: Logger) {
   memoryPool.makeRoom = [
     () => pool.shrink(),
     () => sandboxes.moveOutOne(),
-    () => snapshots.moveOutOne(),
+    () => snapshots.places.moveOutOne(),
     () => sandboxes.evictOne(),
     () => templates.dropOne(),
   ];
   quota.counts((userId) => sandboxes.bytesHeld(userId));
-  quota.counts((userId) => snapshots.bytesHeld(userId));
+  quota.counts((userId) => snapshots.places.bytesHeld(userId));
   const authFailures = new AuthFailures(events);
   const app = createApp({
     version: VERSION,

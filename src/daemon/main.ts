@@ -70,7 +70,7 @@ export async function runDaemon(config: Config): Promise<number> {
   );
   renameSync(`${daemonFile(config.dataDir)}.new`, daemonFile(config.dataDir));
   log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
-  snapshots.hashAll();
+  snapshots.places.hashAll();
   try {
     const needed = [...sandboxes.deps.rows.all(), ...snapshots.rows.all()].map((row) => row.kernel);
     const kernels = collectKernels(config.dataDir, new Set(needed));
@@ -102,7 +102,7 @@ export async function runDaemon(config: Config): Promise<number> {
     const left = await freezeAll(sandboxes, config.shutdownDeadlineS * 1000, log);
     log.info({ left }, "sandboxes saved");
   }
-  await snapshots.hashing.stop();
+  await snapshots.places.hashing.stop();
   await parts.pool.stop();
   for (const actor of sandboxes.registry.all()) actor.idle.clear();
   await network.stop();

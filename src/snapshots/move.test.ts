@@ -49,7 +49,7 @@ test("a resume in that moment finds the memory where it is then", async () => {
       },
     },
   } as unknown as SnapshotDeps);
-  const moved = service.moveOutOne();
+  const moved = service.places.moveOutOne();
   const resumed = service.resume({ id: "u" } as User, "s", {});
   setTimeout(gate.resolve, 100);
   expect(await moved).toBe(true);

@@ -1,6 +1,5 @@
 /** Named snapshots, forks and rollback over the sandboxes' transitions. */
 import { mkdir, readdir, rm } from "node:fs/promises";
-import type { Logger } from "pino";
 import { type Engine, EngineError } from "../engine/engine.ts";
 import type { Events } from "../events/events.ts";
 import { AppError, conflict, notFound } from "../lib/errors.ts";
@@ -10,18 +9,15 @@ import type { Copies } from "../sandboxes/copies.ts";
 import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
-import { blocks } from "../storage/blocks.ts";
-import type { MemoryPool } from "../storage/memory-pool.ts";
-import type { Reservation, Storage } from "../storage/storage.ts";
+import type { Reservation } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
 import type { StorageQuota } from "../users/storage-quota.ts";
 import type { User } from "../users/user.ts";
-import { compare, readContent } from "./content.ts";
 import { exportSnapshot } from "./export.ts";
-import { type DigestOptions, type FileFacts, namesOf, type PathOf, seal } from "./files.ts";
-import { Hashing } from "./hashing.ts";
+import { namesOf, seal } from "./files.ts";
 import { importSnapshot } from "./import.ts";
 import { damaged, verify } from "./integrity.ts";
+import { isHashed, Places, type PlacesDeps } from "./places.ts";
 import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView, Verification } from "./service.ts";
@@ -30,96 +26,47 @@ import { blankRow, plainView, rowOf, wantOf } from "./views.ts";
 /** Free space without which nothing is copied, bytes. */
 const COPY_GROWTH = 64 << 20;
 
-export interface SnapshotDeps {
-  rows: SnapshotRows;
+export interface SnapshotDeps extends PlacesDeps {
   sandboxes: Copies;
   engine: Pick<Engine, "fingerprint">;
-  storage: Storage;
   quota: Pick<StorageQuota, "take">;
-  memoryPool: MemoryPool;
   events: Events;
-  log: Logger;
   /** Kernel that a snapshot without memory boots with. */
   currentKernel(): string;
-  /** Hashes and unpacks, as a child. */
-  lohar: string;
   /** See host-key.ts. */
   hostKey: Buffer;
-  config: { dataDir: string; warmAfterS: number; coldAfterS: number; maxDiskMb: number };
+  config: PlacesDeps["config"] & { warmAfterS: number; coldAfterS: number; maxDiskMb: number };
 }
 
 export class SnapshotService implements Snapshots {
-  /** Readers of a snapshot's files: a delete waits for nobody, it is refused while they work. */
-  private readonly inUse = new Map<string, number>();
-
+  readonly places: Places;
   private readonly transfers = new Set<string>();
-  /** Memory on its way out of the reserve, by snapshot: readers wait, or they would look for it where it was. */
-  private readonly moving = new Map<string, Promise<unknown>>();
-
-  readonly hashing: Hashing;
 
   constructor(private readonly deps: SnapshotDeps) {
-    this.hashing = new Hashing(async (id, signal) => {
-      const row = this.rows.byId(id);
-      if (row?.status !== "ready") return;
-      const { files } = await this.read(row, { signal, background: true });
-      const wrong = files.filter((file) => file.damage);
-      if (wrong.length > 0) deps.log.warn({ snapshot: id, files: wrong }, "a snapshot is damaged");
-    }, deps.log);
+    this.places = new Places(deps);
   }
 
   get rows(): SnapshotRows {
     return this.deps.rows;
   }
 
-  get root(): string {
-    return `${this.deps.config.dataDir}/snapshots`;
-  }
-
-  dir(row: SnapshotRow): string {
-    return `${this.root}/${row.id}`;
-  }
-
-  private at(row: SnapshotRow): PathOf {
-    const memory = this.deps.memoryPool.locate("snapshots", row.id, "mem");
-    return (name) => (name === "mem" ? memory : `${this.dir(row)}/${name}`);
-  }
-
-  private async removeFiles(row: SnapshotRow): Promise<void> {
-    await rm(this.dir(row), { recursive: true, force: true });
-    await this.deps.memoryPool.remove("snapshots", row.id);
-  }
-
   /** Removes what a former daemon left half done: rows that are not ready, directories without a row. */
   async start(): Promise<void> {
-    await mkdir(this.root, { recursive: true, mode: 0o700 });
+    await mkdir(this.places.root, { recursive: true, mode: 0o700 });
     const ready = new Set<string>();
     for (const row of this.rows.all()) {
       if (row.status === "ready") {
         ready.add(row.id);
-        await this.tidy(row);
+        await this.places.tidy(row);
       } else {
-        await this.removeFiles(row);
+        await this.places.remove(row);
         this.rows.delete(row.id);
       }
     }
-    for (const name of await readdir(this.root)) {
-      if (!ready.has(name)) await rm(`${this.root}/${name}`, { recursive: true, force: true });
+    for (const name of await readdir(this.places.root)) {
+      if (!ready.has(name)) await rm(`${this.places.root}/${name}`, { recursive: true, force: true });
     }
     await this.deps.memoryPool.sweep("snapshots", ready);
-  }
-
-  /** Halves of a memory that was moving when the daemon died. Of two whole ones that in the reserve counts, as for a reader. */
-  private async tidy(row: SnapshotRow): Promise<void> {
-    const wanted = new Set<string>(namesOf(row.kind));
-    if (this.at(row)("mem") !== `${this.dir(row)}/mem`) wanted.delete("mem");
-    for (const name of await readdir(this.dir(row)).catch(() => []))
-      if (!wanted.has(name)) await rm(`${this.dir(row)}/${name}`, { recursive: true, force: true });
-  }
-
-  /** Hashes what nobody has hashed yet: snapshots of an older version, and what a former daemon did not get to. */
-  hashAll(): void {
-    for (const row of this.rows.all()) if (row.status === "ready" && !isHashed(row)) this.hashing.add(row.id);
   }
 
   async create(user: User, sandboxRef: string, name: string): Promise<SnapshotView> {
@@ -137,7 +84,7 @@ export class SnapshotService implements Snapshots {
 
   async delete(user: User, name: string): Promise<void> {
     const row = this.find(user, name);
-    if ((this.inUse.get(row.id) ?? 0) > 0) {
+    if (this.places.isRead(row)) {
       throw conflict(
         `snapshot "${name}" is in use`,
         "wait until the resume, fork or export that reads it has finished",
@@ -145,15 +92,17 @@ export class SnapshotService implements Snapshots {
     }
     this.rows.update(row, { status: "deleting" });
     faultPoint("snapshot-delete:marked");
-    await this.hashing.cancel(row.id);
-    await this.removeFiles(row);
+    await this.places.hashing.cancel(row.id);
+    await this.places.remove(row);
     this.rows.delete(row.id);
     this.event("snapshot.deleted", user, "", { name });
   }
 
   async resume(user: User, name: string, options: { name?: string }): Promise<SandboxView> {
     const row = this.find(user, name);
-    const sandbox = await this.using(row, () => this.clone(user, row, "snapshot", options.name, row.name));
+    const sandbox = await this.places.using(row, () =>
+      this.clone(user, row, "snapshot", options.name, row.name),
+    );
     this.event("snapshot.resumed", user, sandbox.id, { name, new_sandbox: sandbox.id });
     return sandbox;
   }
@@ -166,7 +115,7 @@ export class SnapshotService implements Snapshots {
     }
     this.roomFor(user, count);
     const row = rowOf(user, source, `.fork-${hex(8)}`, false);
-    const dir = this.dir(row);
+    const dir = this.places.dir(row);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     try {
       faultPoint("fork:begin");
@@ -191,7 +140,7 @@ export class SnapshotService implements Snapshots {
       });
       return { sandboxes, pause_ms: row.pause_ms };
     } finally {
-      await this.removeFiles(row);
+      await this.places.remove(row);
     }
   }
 
@@ -206,8 +155,8 @@ export class SnapshotService implements Snapshots {
     }
     const keep = options.safety !== false;
     if (keep) assertSafetyRoom(this.rows, user, source.name);
-    const { sandbox, safety } = await this.using(row, async () => {
-      await verify(row, this.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
+    const { sandbox, safety } = await this.places.using(row, async () => {
+      await verify(row, this.places.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
       const safety = keep ? await this.take(user, source, `before-restore-${hex(3)}`, true) : null;
       const sandbox = await this.deps.sandboxes.rollback(source.id, {
         clone: this.source(row, "snapshot"),
@@ -227,7 +176,7 @@ export class SnapshotService implements Snapshots {
   private async replaceOlder(user: User, made: SnapshotRow): Promise<string[]> {
     const gone: string[] = [];
     for (const row of surplus(this.rows, user, made)) {
-      if ((this.inUse.get(row.id) ?? 0) > 0) continue;
+      if (this.places.isRead(row)) continue;
       await this.delete(user, row.name);
       gone.push(row.name);
     }
@@ -238,23 +187,23 @@ export class SnapshotService implements Snapshots {
     const { deps } = this;
     const row = this.find(user, name);
     const release = this.transfer(user);
-    this.hold(row, 1);
+    this.places.hold(row, 1);
     const done = () => {
-      this.hold(row, -1);
+      this.places.hold(row, -1);
       release();
     };
     try {
-      await this.moving.get(row.id)?.catch(() => {});
+      await this.places.settled(row);
       // Of another VMM or CPU it is worth as much elsewhere, or as a disk.
-      await verify(row, this.at(row), row.fingerprint, deps.lohar);
-      const { files, found } = await this.read(row, { signal });
+      await verify(row, this.places.at(row), row.fingerprint, deps.lohar);
+      const { files, found } = await this.places.read(row, { signal });
       const wrong = files.find((file) => file.damage);
       if (wrong) throw damaged(name, `${wrong.name} ${wrong.damage}`);
       return await exportSnapshot({
         row,
-        at: this.at(row),
+        at: this.places.at(row),
         files: found,
-        scratch: this.root,
+        scratch: this.places.root,
         key: deps.hostKey,
         signal,
         done,
@@ -274,26 +223,13 @@ export class SnapshotService implements Snapshots {
     const release = this.transfer(user);
     try {
       const compared = isHashed(row);
-      const { files } = await this.using(row, () => this.read(row, options));
+      const { files } = await this.places.using(row, () => this.places.read(row, options));
       const ok = files.every((file) => !file.damage);
       if (!ok) this.event("snapshot.damaged", user, row.source_sandbox, { name, files });
       return { id: row.id, name, ok, compared, files };
     } finally {
       release();
     }
-  }
-
-  /** Reads every byte, and keeps the hashes that were not known yet. See content.ts. */
-  private async read(row: SnapshotRow, options: DigestOptions) {
-    await this.moving.get(row.id)?.catch(() => {});
-    const content = await readContent(row, this.at(row), this.deps.lohar, options);
-    // Others may have read it meanwhile: the first hash counts.
-    const { files } = this.rows.byId(row.id) ?? row;
-    const facts = JSON.parse(files) as Record<string, FileFacts>;
-    compare(content, facts);
-    const known = JSON.stringify(facts);
-    if (known !== files) this.rows.update(row, { files: known });
-    return content;
   }
 
   async import(
@@ -312,7 +248,7 @@ export class SnapshotService implements Snapshots {
     const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
     /** Until the row is ready and counts by itself. */
     let share: Reservation | undefined;
-    const dir = this.dir(row);
+    const dir = this.places.dir(row);
     try {
       this.rows.insert(row);
       await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -331,10 +267,10 @@ export class SnapshotService implements Snapshots {
           },
         },
       });
-      const files = await seal(this.at(row), columns.kind, columns.memory_mb);
+      const files = await seal(this.places.at(row), columns.kind, columns.memory_mb);
       for (const [file, digest] of Object.entries(digests)) if (files[file]) files[file].digest = digest;
-      const { allocatedBytes } = await this.usage(row);
-      await deps.storage.sync(namesOf(columns.kind).map(this.at(row)));
+      const { allocatedBytes } = await this.places.usage(row);
+      await deps.storage.sync(namesOf(columns.kind).map(this.places.at(row)));
       options.signal.throwIfAborted();
       this.rows.update(row, {
         ...columns,
@@ -345,7 +281,7 @@ export class SnapshotService implements Snapshots {
       this.event("snapshot.imported", user, "", { name, kind: row.kind, ...(notice ? { notice } : {}) });
       return { ...(await this.view(row)), ...(notice ? { notice } : {}) };
     } catch (error) {
-      await this.removeFiles(row);
+      await this.places.remove(row);
       this.rows.delete(row.id);
       throw error;
     } finally {
@@ -377,15 +313,15 @@ export class SnapshotService implements Snapshots {
     const room = this.deps.quota.take(user, this.deps.sandboxes.bytes(source.id), "this snapshot");
     const row = rowOf(user, source, name, safety);
     this.rows.insert(row);
-    const dir = this.dir(row);
+    const dir = this.places.dir(row);
     try {
       await mkdir(dir, { recursive: true, mode: 0o700 });
       faultPoint("snapshot:begin");
       await this.fill(row, source.id);
       faultPoint("snapshot:filled");
-      const files = await seal(this.at(row), "memory", row.memory_mb);
-      await this.deps.storage.sync(namesOf("memory").map(this.at(row)));
-      const { allocatedBytes } = await this.usage(row);
+      const files = await seal(this.places.at(row), "memory", row.memory_mb);
+      await this.deps.storage.sync(namesOf("memory").map(this.places.at(row)));
+      const { allocatedBytes } = await this.places.usage(row);
       this.rows.update(row, {
         ...row,
         files: JSON.stringify(files),
@@ -394,7 +330,7 @@ export class SnapshotService implements Snapshots {
       });
       faultPoint("snapshot:ready");
     } catch (error) {
-      await this.removeFiles(row);
+      await this.places.remove(row);
       this.rows.delete(row.id);
       throw error;
     } finally {
@@ -406,14 +342,14 @@ export class SnapshotService implements Snapshots {
       size_mb: row.size_mb,
       pause_ms: row.pause_ms,
     });
-    this.hashing.add(row.id);
+    this.places.hashing.add(row.id);
     return row;
   }
 
   private async fill(row: SnapshotRow, sandboxId: string): Promise<void> {
     // Copies are reflinks, but source and copy grow apart from now on.
     this.deps.storage.reserve(COPY_GROWTH, `a copy of ${row.name}`).release();
-    const done = await this.deps.sandboxes.checkpoint(sandboxId, { id: row.id, dir: this.dir(row) });
+    const done = await this.deps.sandboxes.checkpoint(sandboxId, { id: row.id, dir: this.places.dir(row) });
     Object.assign(row, {
       pause_ms: done.pauseMs,
       state_sha256: done.stateSha256,
@@ -431,7 +367,8 @@ export class SnapshotService implements Snapshots {
     name: string | undefined,
     prefix: string,
   ) {
-    if (how === "snapshot") await verify(row, this.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
+    if (how === "snapshot")
+      await verify(row, this.places.at(row), this.deps.engine.fingerprint(), this.deps.lohar);
     if (name !== undefined && this.deps.sandboxes.has(user, name)) throw nameInUse(name);
     const want = wantOf(row, how, name, prefix, {
       ...this.deps.config,
@@ -439,7 +376,7 @@ export class SnapshotService implements Snapshots {
     });
     try {
       const clone = row.kind === "memory" ? this.source(row, how) : null;
-      return await this.deps.sandboxes.createFrom(user, want, clone, `${this.dir(row)}/disk`);
+      return await this.deps.sandboxes.createFrom(user, want, clone, `${this.places.dir(row)}/disk`);
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
       this.deps.log.error({ snapshot: row.id, err: error, detail: error.detail }, "clone failed");
@@ -453,8 +390,8 @@ export class SnapshotService implements Snapshots {
   private source(row: SnapshotRow, kind: "snapshot" | "fork"): CloneSource {
     return {
       kind,
-      dir: this.dir(row),
-      memory: this.at(row)("mem"),
+      dir: this.places.dir(row),
+      memory: this.places.at(row)("mem"),
       token: row.token,
       agentGeneration: row.agent_generation,
       kernel: row.kernel,
@@ -480,80 +417,15 @@ export class SnapshotService implements Snapshots {
     }
   }
 
-  private async using<T>(row: SnapshotRow, work: () => Promise<T>): Promise<T> {
-    this.hold(row, 1);
-    try {
-      await this.moving.get(row.id)?.catch(() => {});
-      return await work();
-    } finally {
-      this.hold(row, -1);
-    }
-  }
-
-  private hold(row: SnapshotRow, delta: number): void {
-    const count = (this.inUse.get(row.id) ?? 0) + delta;
-    if (count > 0) this.inUse.set(row.id, count);
-    else this.inUse.delete(row.id);
-  }
-
   private async view(row: SnapshotRow): Promise<SnapshotView> {
-    const usage = await this.usage(row).catch(() => null);
+    const usage = await this.places.usage(row).catch(() => null);
     return {
       ...plainView(row),
       ...(usage ? { allocated_bytes: usage.allocatedBytes, exclusive_bytes: usage.exclusiveBytes } : {}),
     };
   }
 
-  /** Bytes on disk; what of the memory is shared with others is not looked for. */
-  private async usage(row: SnapshotRow) {
-    const files = await this.deps.storage.usage(this.dir(row));
-    const memory = this.deps.memoryPool.allocated("snapshots", row.id);
-    return {
-      allocatedBytes: files.allocatedBytes + memory,
-      exclusiveBytes: files.exclusiveBytes === null ? null : files.exclusiveBytes + memory,
-    };
-  }
-
-  /** What the owner's snapshots hold on disk, those taken by `restore` included, bytes: see StorageQuota. */
-  bytesHeld(userId: string): number {
-    return this.rows
-      .of(userId)
-      .flatMap((row) => namesOf(row.kind).map(this.at(row)))
-      .reduce((sum, path) => sum + blocks(path), 0);
-  }
-
-  /** Moves the memory of the oldest snapshot that nobody reads out of the reserve; false when there is none. */
-  async moveOutOne(): Promise<boolean> {
-    const { memoryPool, storage } = this.deps;
-    const oldest = this.rows
-      .all()
-      .filter((row) => row.status === "ready" && !this.inUse.has(row.id))
-      .filter((row) => memoryPool.allocated("snapshots", row.id) > 0)
-      .sort((a, b) => (a.created_at < b.created_at ? -1 : 1));
-    for (const row of oldest) {
-      const room = storage.tryReserve(memoryPool.allocated("snapshots", row.id));
-      if (!room) return false;
-      try {
-        this.hold(row, 1);
-        const hashed = isHashed(row);
-        const move = this.hashing.cancel(row.id).then(() => memoryPool.moveOut("snapshots", row.id, "mem"));
-        this.moving.set(row.id, move);
-        const moved = await move;
-        if (!hashed) this.hashing.add(row.id);
-        if (moved) return true;
-      } finally {
-        this.moving.delete(row.id);
-        this.hold(row, -1);
-        room.release();
-      }
-    }
-    return false;
-  }
-
   private event(type: string, user: User, sandboxId: string, meta: Record<string, unknown>): void {
     this.deps.events.record({ type, userId: user.id, sandboxId, meta });
   }
 }
-
-const isHashed = (row: SnapshotRow): boolean =>
-  Object.values(JSON.parse(row.files) as Record<string, FileFacts>).every((file) => file.digest);

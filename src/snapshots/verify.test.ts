@@ -103,8 +103,8 @@ const digestsOf = () =>
   Object.values(JSON.parse(row.files) as Record<string, { digest?: string }>).map((file) => file.digest);
 
 test("the hashes of a new snapshot are taken in the background, and contents are compared with them", async () => {
-  service.hashAll();
-  await service.hashing.idle();
+  service.places.hashAll();
+  await service.places.hashing.idle();
   expect(digestsOf().every((digest) => /^[0-9a-f]{64}$/.test(digest ?? ""))).toBe(true);
   const seen: [number, number][] = [];
   const whole = await service.verify(user, "s", { ...never, progress: (...at) => seen.push(at) });
@@ -123,8 +123,8 @@ test.each([
   ["mem", 20_000_003],
   ["state", 503],
 ] as const)("one bit of %s, at %d: told by verify, refused by export", async (name, at) => {
-  service.hashAll();
-  await service.hashing.idle();
+  service.places.hashAll();
+  await service.places.hashing.idle();
   const before = row.files;
   flip(path[name]!, at);
   const result = await service.verify(user, "s", never);
@@ -161,8 +161,8 @@ test("the first one to read takes the hashes when nobody has; a file that was to
   delete files.disk.digest;
   row.files = JSON.stringify(files);
   utimesSync(path.disk!, 1, 1);
-  service.hashAll();
-  await service.hashing.idle();
+  service.places.hashAll();
+  await service.places.hashing.idle();
   expect(events).toEqual(["a snapshot is damaged"]);
   expect(digestsOf()[0]).toBeUndefined();
   expect((await service.verify(user, "s", never)).files[0]).toMatchObject({
@@ -189,17 +189,17 @@ test("a delete and a move do not wait for the hashing, which begins again after 
   writeSync(fd, dense);
   closeSync(fd);
   row.files = JSON.stringify(await seal((name) => path[name]!, "memory", 64));
-  service.hashAll();
-  expect(await service.moveOutOne()).toBe(true);
-  await service.hashing.idle();
+  service.places.hashAll();
+  expect(await service.places.moveOutOne()).toBe(true);
+  await service.places.hashing.idle();
   expect(digestsOf().every(Boolean)).toBe(true);
   expect(await service.verify(user, "s", never)).toMatchObject({ ok: true, compared: true });
   row.files = JSON.stringify(
     await seal((name) => (name === "mem" ? `${dataDir}/snapshots/s1/mem` : path[name]!), "memory", 64),
   );
-  service.hashAll();
+  service.places.hashAll();
   await service.delete(user, "s");
-  await service.hashing.idle();
+  await service.places.hashing.idle();
   expect(digestsOf()[2]).toBeUndefined();
   expect(events).toEqual(["snapshot.deleted"]);
 });
