@@ -33,7 +33,7 @@ test("a resume in that moment finds the memory where it is then", async () => {
   };
   const found: boolean[] = [];
   const service = new SnapshotService({
-    rows: { all: () => [row], find: () => row, byId: () => null },
+    rows: { all: () => [row], ready: () => row, byId: () => null },
     engine: { fingerprint: () => "f" },
     storage: { tryReserve: () => ({ release() {} }) },
     events: { record() {} },

@@ -8,6 +8,8 @@ import { compare, readContent } from "./content.ts";
 import { type DigestOptions, type FileFacts, namesOf, type PathOf } from "./files.ts";
 import { Hashing } from "./hashing.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
+import type { SnapshotView } from "./service.ts";
+import { plainView } from "./views.ts";
 
 export interface PlacesDeps {
   rows: SnapshotRows;
@@ -114,6 +116,15 @@ export class Places {
     return {
       allocatedBytes: files.allocatedBytes + memory,
       exclusiveBytes: files.exclusiveBytes === null ? null : files.exclusiveBytes + memory,
+    };
+  }
+
+  /** With sizes as they are now. */
+  async view(row: SnapshotRow): Promise<SnapshotView> {
+    const usage = await this.usage(row).catch(() => null);
+    return {
+      ...plainView(row),
+      ...(usage ? { allocated_bytes: usage.allocatedBytes, exclusive_bytes: usage.exclusiveBytes } : {}),
     };
   }
 

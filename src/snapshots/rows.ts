@@ -1,4 +1,5 @@
 /** Rows of named snapshots. */
+import { notFound } from "../lib/errors.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { Migration, Store } from "../store/store.ts";
 
@@ -105,6 +106,14 @@ export class SnapshotRows {
     return this.store.db
       .query<SnapshotRow, [string, string]>("SELECT * FROM snapshots WHERE user_id = ? AND name = ?")
       .get(user, name);
+  }
+
+  /** Throws not_found unless it is there and whole. */
+  ready(user: string, name: string): SnapshotRow {
+    const row = this.find(user, name);
+    if (row?.status !== "ready")
+      throw notFound(`snapshot "${name}" not found`, "bhatti snapshot list shows your snapshots");
+    return row;
   }
 
   /** Of any status, and how many of them were taken before a rollback. */

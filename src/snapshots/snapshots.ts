@@ -1,49 +1,41 @@
 /** Named snapshots, forks and rollback over the sandboxes' transitions. */
 import { mkdir, readdir, rm } from "node:fs/promises";
-import { type Engine, EngineError } from "../engine/engine.ts";
-import type { Events } from "../events/events.ts";
-import { AppError, conflict, notFound } from "../lib/errors.ts";
+import { EngineError } from "../engine/engine.ts";
+import { AppError, conflict } from "../lib/errors.ts";
 import { faultPoint } from "../lib/fault.ts";
-import { hex, newId } from "../lib/ids.ts";
+import { hex } from "../lib/ids.ts";
 import type { Copies } from "../sandboxes/copies.ts";
 import { nameInUse } from "../sandboxes/refusals.ts";
 import type { SandboxRow } from "../sandboxes/rows.ts";
 import type { SandboxView } from "../sandboxes/service.ts";
-import type { Reservation } from "../storage/storage.ts";
 import type { CloneSource } from "../templates/clone-source.ts";
-import type { StorageQuota } from "../users/storage-quota.ts";
 import type { User } from "../users/user.ts";
-import { exportSnapshot } from "./export.ts";
 import { namesOf, seal } from "./files.ts";
-import { importSnapshot } from "./import.ts";
-import { damaged, verify } from "./integrity.ts";
-import { isHashed, Places, type PlacesDeps } from "./places.ts";
+import { verify } from "./integrity.ts";
+import { Places } from "./places.ts";
 import { assertRoom, assertSafetyRoom, surplus } from "./quota.ts";
 import type { SnapshotRow, SnapshotRows } from "./rows.ts";
 import type { Snapshots, SnapshotView, Verification } from "./service.ts";
-import { blankRow, plainView, rowOf, wantOf } from "./views.ts";
+import { type TransferDeps, Transfers } from "./transfers.ts";
+import { plainView, rowOf, wantOf } from "./views.ts";
 
 /** Free space without which nothing is copied, bytes. */
 const COPY_GROWTH = 64 << 20;
 
-export interface SnapshotDeps extends PlacesDeps {
+export interface SnapshotDeps extends TransferDeps {
   sandboxes: Copies;
-  engine: Pick<Engine, "fingerprint">;
-  quota: Pick<StorageQuota, "take">;
-  events: Events;
   /** Kernel that a snapshot without memory boots with. */
   currentKernel(): string;
-  /** See host-key.ts. */
-  hostKey: Buffer;
-  config: PlacesDeps["config"] & { warmAfterS: number; coldAfterS: number; maxDiskMb: number };
+  config: TransferDeps["config"] & { warmAfterS: number; coldAfterS: number };
 }
 
 export class SnapshotService implements Snapshots {
   readonly places: Places;
-  private readonly transfers = new Set<string>();
+  private readonly transfers: Transfers;
 
   constructor(private readonly deps: SnapshotDeps) {
     this.places = new Places(deps);
+    this.transfers = new Transfers(deps, this.places);
   }
 
   get rows(): SnapshotRows {
@@ -71,7 +63,7 @@ export class SnapshotService implements Snapshots {
 
   async create(user: User, sandboxRef: string, name: string): Promise<SnapshotView> {
     const source = this.deps.sandboxes.find(user, sandboxRef);
-    return this.view(await this.take(user, source, name, false));
+    return this.places.view(await this.take(user, source, name, false));
   }
 
   list(user: User): SnapshotView[] {
@@ -79,11 +71,11 @@ export class SnapshotService implements Snapshots {
   }
 
   async get(user: User, name: string): Promise<SnapshotView> {
-    return this.view(this.find(user, name));
+    return this.places.view(this.rows.ready(user.id, name));
   }
 
   async delete(user: User, name: string): Promise<void> {
-    const row = this.find(user, name);
+    const row = this.rows.ready(user.id, name);
     if (this.places.isRead(row)) {
       throw conflict(
         `snapshot "${name}" is in use`,
@@ -99,7 +91,7 @@ export class SnapshotService implements Snapshots {
   }
 
   async resume(user: User, name: string, options: { name?: string }): Promise<SandboxView> {
-    const row = this.find(user, name);
+    const row = this.rows.ready(user.id, name);
     const sandbox = await this.places.using(row, () =>
       this.clone(user, row, "snapshot", options.name, row.name),
     );
@@ -146,7 +138,7 @@ export class SnapshotService implements Snapshots {
 
   async restore(user: User, sandboxRef: string, name: string, options: { safety?: boolean } = {}) {
     const source = this.deps.sandboxes.find(user, sandboxRef);
-    const row = this.find(user, name);
+    const row = this.rows.ready(user.id, name);
     if (row.kind !== "memory") {
       throw conflict(
         `snapshot "${name}" has no memory: it cannot replace a running sandbox`,
@@ -183,123 +175,21 @@ export class SnapshotService implements Snapshots {
     return gone;
   }
 
-  async export(user: User, name: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
-    const { deps } = this;
-    const row = this.find(user, name);
-    const release = this.transfer(user);
-    this.places.hold(row, 1);
-    const done = () => {
-      this.places.hold(row, -1);
-      release();
-    };
-    try {
-      await this.places.settled(row);
-      // Of another VMM or CPU it is worth as much elsewhere, or as a disk.
-      await verify(row, this.places.at(row), row.fingerprint, deps.lohar);
-      const { files, found } = await this.places.read(row, { signal });
-      const wrong = files.find((file) => file.damage);
-      if (wrong) throw damaged(name, `${wrong.name} ${wrong.damage}`);
-      return await exportSnapshot({
-        row,
-        at: this.places.at(row),
-        files: found,
-        scratch: this.places.root,
-        key: deps.hostKey,
-        signal,
-        done,
-      });
-    } catch (error) {
-      done();
-      throw error;
-    }
+  export(user: User, name: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
+    return this.transfers.export(user, name, signal);
   }
 
-  async verify(
-    user: User,
-    name: string,
-    options: { signal: AbortSignal; progress?(read: number, of: number): void },
-  ): Promise<Verification> {
-    const row = this.find(user, name);
-    const release = this.transfer(user);
-    try {
-      const compared = isHashed(row);
-      const { files } = await this.places.using(row, () => this.places.read(row, options));
-      const ok = files.every((file) => !file.damage);
-      if (!ok) this.event("snapshot.damaged", user, row.source_sandbox, { name, files });
-      return { id: row.id, name, ok, compared, files };
-    } finally {
-      release();
-    }
+  verify(user: User, name: string, options: Parameters<Snapshots["verify"]>[2]): Promise<Verification> {
+    return this.transfers.verify(user, name, options);
   }
 
-  async import(
+  import(
     user: User,
     name: string,
     body: ReadableStream<Uint8Array>,
-    options: { cold: boolean; trustState: boolean; signal: AbortSignal },
+    options: Parameters<Snapshots["import"]>[3],
   ): Promise<SnapshotView & { notice?: string }> {
-    const { deps } = this;
-    if (options.trustState && !user.admin)
-      throw new AppError("forbidden", "only an operator can vouch for a device state", {
-        remedy: "without --trust-state the disk is imported",
-      });
-    assertRoom(this.rows, user, name);
-    const release = this.transfer(user);
-    const row: SnapshotRow = { ...blankRow(user, name), id: newId() };
-    /** Until the row is ready and counts by itself. */
-    let share: Reservation | undefined;
-    const dir = this.places.dir(row);
-    try {
-      this.rows.insert(row);
-      await mkdir(dir, { recursive: true, mode: 0o700 });
-      const { digests, notice, ...columns } = await importSnapshot(body, {
-        ...options,
-        dir,
-        fingerprint: deps.engine.fingerprint(),
-        user,
-        maxDiskMb: deps.config.maxDiskMb,
-        lohar: deps.lohar,
-        key: deps.hostKey,
-        storage: {
-          reserve(bytes, what) {
-            share ??= deps.quota.take(user, bytes, what);
-            return deps.storage.reserve(bytes, what);
-          },
-        },
-      });
-      const files = await seal(this.places.at(row), columns.kind, columns.memory_mb);
-      for (const [file, digest] of Object.entries(digests)) if (files[file]) files[file].digest = digest;
-      const { allocatedBytes } = await this.places.usage(row);
-      await deps.storage.sync(namesOf(columns.kind).map(this.places.at(row)));
-      options.signal.throwIfAborted();
-      this.rows.update(row, {
-        ...columns,
-        files: JSON.stringify(files),
-        size_mb: Math.ceil(allocatedBytes / 1048576),
-        status: "ready",
-      });
-      this.event("snapshot.imported", user, "", { name, kind: row.kind, ...(notice ? { notice } : {}) });
-      return { ...(await this.view(row)), ...(notice ? { notice } : {}) };
-    } catch (error) {
-      await this.places.remove(row);
-      this.rows.delete(row.id);
-      throw error;
-    } finally {
-      share?.release();
-      release();
-    }
-  }
-
-  /** One import, export or verification a user at a time: each is a child at full speed. */
-  private transfer(user: User): () => void {
-    if (this.transfers.has(user.id))
-      throw conflict("another import, export or verification of yours is running", "wait until it is done");
-    this.transfers.add(user.id);
-    let held = true;
-    return () => {
-      if (held) this.transfers.delete(user.id);
-      held = false;
-    };
+    return this.transfers.import(user, name, body, options);
   }
 
   /** A named snapshot of `source`: row first, files, then ready. A half one is never visible. */
@@ -399,13 +289,6 @@ export class SnapshotService implements Snapshots {
     };
   }
 
-  private find(user: User, name: string): SnapshotRow {
-    const row = this.rows.find(user.id, name);
-    if (row?.status !== "ready")
-      throw notFound(`snapshot "${name}" not found`, "bhatti snapshot list shows your snapshots");
-    return row;
-  }
-
   private roomFor(user: User, count: number): void {
     const have = this.deps.sandboxes.count(user);
     if (have + count > user.maxSandboxes) {
@@ -415,14 +298,6 @@ export class SnapshotService implements Snapshots {
         { remedy: "destroy sandboxes you no longer need, or ask the operator for a higher limit" },
       );
     }
-  }
-
-  private async view(row: SnapshotRow): Promise<SnapshotView> {
-    const usage = await this.places.usage(row).catch(() => null);
-    return {
-      ...plainView(row),
-      ...(usage ? { allocated_bytes: usage.allocatedBytes, exclusive_bytes: usage.exclusiveBytes } : {}),
-    };
   }
 
   private event(type: string, user: User, sandboxId: string, meta: Record<string, unknown>): void {

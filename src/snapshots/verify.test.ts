@@ -57,7 +57,7 @@ beforeEach(async () => {
   service = new SnapshotService({
     rows: {
       all: () => [row],
-      find: () => found ?? row,
+      ready: () => found ?? row,
       byId: () => row,
       update: (_row: SnapshotRow, change: Partial<SnapshotRow>) => Object.assign(row, change),
       delete: () => {},
