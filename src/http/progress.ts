@@ -18,6 +18,7 @@ export async function withProgress<T, U extends Caller>(
   work: Work<T>,
 ): Promise<Response> {
   const gone = new AbortController();
+  const left = () => gone.signal.aborted || c.req.raw.signal.aborted;
   const at = { read: 0, of: 0 };
   const result = work(
     (read, of) => Object.assign(at, { read, of }),
@@ -37,11 +38,12 @@ export async function withProgress<T, U extends Caller>(
       void result
         .then(
           (value) => encode({ result: value }),
-          (error) => c.get("tell")(error).text(),
+          // Who left wanted no more of it: that is no failure to be logged.
+          (error) => (left() ? "" : c.get("tell")(error).text()),
         )
         .then((last) => {
           clearInterval(timer);
-          if (gone.signal.aborted) return;
+          if (left()) return;
           line(last);
           controller.close();
         })
