@@ -23,7 +23,7 @@ func pid1() {
 	}
 	fmt.Fprint(os.Stderr, machine.ConsoleLine("failed", "agent", fmt.Sprint("the guest cannot run: ", err)))
 	unix.Sync()
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	_ = unix.Reboot(machine.OffCommand())
 	select {}
 }
 

@@ -152,6 +152,10 @@ export interface Engine {
   warmUp(spec: VmSpec): Promise<void>;
 }
 
+/** Whose a fingerprint is: no engine reads another one's states. */
+export const engineOf = (fingerprint: string): Engine["name"] =>
+  fingerprint.startsWith("firecracker-") ? "firecracker" : "qemu";
+
 /** Any failure of a VMM. */
 export class EngineError extends Error {
   constructor(

@@ -2,10 +2,11 @@
 import { accessSync, constants, existsSync, readFileSync, statfsSync } from "node:fs";
 import { ApiError } from "../client/error.ts";
 import { Http } from "../client/http.ts";
+import type { Config } from "../daemon/config.ts";
 import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
-import { chooseAccel } from "../engine/choose.ts";
-import { Cgroups } from "../engine/qemu/cgroup.ts";
+import { chooseEngine } from "../engine/choose.ts";
+import { Cgroups } from "../engine/host/cgroup.ts";
 import { createKernels } from "../kernel/kernels.ts";
 import { run } from "../lib/run.ts";
 import { detectForeignDrop } from "../network/create.ts";
@@ -45,7 +46,7 @@ export async function runDoctor(): Promise<Check[]> {
     ["programs", "programs", programs],
     ["kernel", "guest kernel", async () => ok(createKernels(config.dataDir).current().version)],
     ["image", "minimal image", async () => image(config.dataDir)],
-    ["engine", "engine", async () => engine(config.dataDir)],
+    ["engine", "engine", async () => engine(config)],
     ["storage", "storage", async () => storage(config.dataDir)],
     ["space", "disk space", async () => space(config.dataDir)],
     ["reserve", "memory reserve", async () => reserve(config.dataDir)],
@@ -97,15 +98,18 @@ async function image(dataDir: string) {
     : fail("not installed", "sudo bhatti host image minimal");
 }
 
-async function engine(dataDir: string) {
-  const { accel, why } = await chooseAccel(dataDir, createKernels(dataDir).current());
+async function engine({ engine: wanted, dataDir }: Config) {
+  const { engine, accel, why } = await chooseEngine(wanted, dataDir, createKernels(dataDir).current());
   return accel === "kvm"
-    ? ok(`qemu with KVM (${why})`)
+    ? ok(`${engine} with KVM, ${isNested() ? "nested" : "the machine's own"} (${why})`)
     : warn(
-        `qemu with emulation (${why})`,
+        `${engine} with emulation (${why})`,
         "for native speed use a machine with working KVM (bare metal or nested virtualisation)",
       );
 }
+
+/** This host is a virtual machine itself: its KVM works at the pleasure of another one's. */
+const isNested = (): boolean => /^flags\b.*\bhypervisor\b/m.test(readFileSync("/proc/cpuinfo", "utf8"));
 
 async function storage(dataDir: string) {
   const { mode } = await createStorage(dataDir);

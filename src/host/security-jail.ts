@@ -1,6 +1,6 @@
 /** Whether the layers of the jail are in force in the VMMs that run now, as the kernel tells; docs/jail.md says what each does. */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { Cgroups } from "../engine/qemu/cgroup.ts";
+import { Cgroups } from "../engine/host/cgroup.ts";
 import { MAX_SLOTS, Names } from "../network/names.ts";
 import { bad, type Finding, good, type Host, type Verdict, weak } from "./security-finding.ts";
 

@@ -4,7 +4,7 @@ import { home } from "../cli/base/config.ts";
 import type { Config } from "../daemon/config.ts";
 import { ageKeyFile, daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
-import { chooseAccel } from "../engine/choose.ts";
+import { chooseEngine } from "../engine/choose.ts";
 import { createKernels } from "../kernel/kernels.ts";
 import type { AppError } from "../lib/errors.ts";
 import { changedByOthers } from "../lib/root-only.ts";
@@ -33,7 +33,7 @@ const PROBES: [string, string, Probe][] = [
   ["secret-key", "key of secrets", ({ config }) => secretKey(config)],
   ["listen", "API address", ({ config }) => address(config.listen)],
   ["limits", "rate limits", ({ config }) => rates(config)],
-  ["hypervisor", "hypervisor", ({ config }) => hypervisor(config.dataDir)],
+  ["hypervisor", "hypervisor", ({ config }) => hypervisor(config)],
   ["firewall", "firewall", ({ config }) => firewall(config)],
   ["private-ranges", "private ranges", ({ config }) => ranges(config)],
   ["cpu", "CPU leaks", ({ root }) => cpu(root)],
@@ -125,8 +125,8 @@ const rates = ({ rateFactor }: Config): Verdict =>
     ? good(`factor ${rateFactor}`)
     : weak("rate_factor is 0: a user may call as often as it can", "rate_factor: 1");
 
-async function hypervisor(dataDir: string): Promise<Verdict> {
-  const { accel, why } = await chooseAccel(dataDir, createKernels(dataDir).current());
+async function hypervisor({ engine, dataDir }: Config): Promise<Verdict> {
+  const { accel, why } = await chooseEngine(engine, dataDir, createKernels(dataDir).current());
   return accel === "kvm"
     ? good(`KVM (${why})`)
     : weak(

@@ -37,8 +37,22 @@ export async function buildInitramfs(dir: string, modules: string, agent: string
     list,
     root,
   );
-  await Bun.write(`${dir}/initramfs`, archive);
+  await Bun.write(`${dir}/initramfs`, padded(archive));
   await run(["rm", "-rf", root]);
+}
+
+const PAGE = 4096;
+
+/**
+ * QEMU's microvm puts an initramfs into the last pages of memory, and its firmware the ACPI tables (1 to 2 KB) at the very end of
+ * the last one, neither knowing of the other. An image that fills that page overwrites them: the kernel then adds up gigabytes of
+ * a table with a senseless length, for minutes or for ever. One that uses only the first bytes of it leaves them alone; what is
+ * after the archive is zeros, which the kernel skips.
+ */
+export function padded(archive: Uint8Array): Uint8Array {
+  const image = new Uint8Array(Math.ceil(archive.length / PAGE) * PAGE + 4);
+  image.set(archive);
+  return image;
 }
 
 async function withDependencies(modules: string): Promise<string[]> {

@@ -1,8 +1,10 @@
 /** A place for VMs without a daemon: an engine, its network, copies of the minimal image. */
 import { chownSync, mkdirSync, rmSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
+import { chooseEngine } from "../../src/engine/choose.ts";
 import type { Bench } from "../../src/engine/contract.ts";
-import { drivesOf, type VmSpec } from "../../src/engine/engine.ts";
+import { drivesOf, type Engine, type VmSpec } from "../../src/engine/engine.ts";
+import { FirecrackerEngine } from "../../src/engine/firecracker/firecracker.ts";
 import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
 import { createGuestClient } from "../../src/guest/client.ts";
 import { createImages } from "../../src/images/images.ts";
@@ -15,8 +17,26 @@ import { createStorage } from "../../src/storage/create.ts";
 import { claimBase } from "./claim.ts";
 import { BASE, prepareBase } from "./harness.ts";
 
+/** Directory of Firecracker and its jailer for tests; "" where there is none. */
+export const FIRECRACKER = process.env.BHATTI_FIRECRACKER_DIR ?? "";
+
+const ENGINES = {
+  qemu: {
+    make: (lohar: string, accel: "kvm" | "tcg"): Engine => QemuEngine.create({ lohar, accel }),
+    jail: { filters: 2, root: /^\S+ \S+ \S+ \/ \/ ro,nosuid,noexec/m },
+    tellsPowerOff: true,
+  },
+  firecracker: {
+    make: (lohar: string): Engine => FirecrackerEngine.create({ lohar, dir: FIRECRACKER }),
+    jail: { filters: 1, root: /^\S+ \S+ \S+ \/firecracker\/\S+\/root \/ rw,nosuid\b.* - tmpfs /m },
+    tellsPowerOff: false,
+  },
+};
+
 /** `close` takes the network and all files away. Whoever calls it first prepares the test file system (minutes). */
-export async function createBench(): Promise<{ bench: Bench; close(): Promise<void> }> {
+export async function createBench(
+  name: keyof typeof ENGINES = "qemu",
+): Promise<{ bench: Bench; close(): Promise<void> }> {
   const dataDir = `${BASE}/mnt/base`;
   const root = `${BASE}/mnt/engine-${hex(3)}`;
   const owner = { userId: "contract", subnetIndex: 1 };
@@ -55,9 +75,13 @@ export async function createBench(): Promise<{ bench: Bench; close(): Promise<vo
       kernel: createKernels(dataDir).current(),
     };
   };
+  const { make, jail, tellsPowerOff } = ENGINES[name];
+  const { accel } = await chooseEngine("qemu", dataDir, createKernels(dataDir).current());
   const own = (spec: VmSpec, path: string) => chownSync(path, spec.uid, spec.uid);
   const bench: Bench = {
-    engine: () => QemuEngine.create({ lohar, accel: "tcg" }),
+    engine: () => make(lohar, accel),
+    jail,
+    tellsPowerOff,
     async spec() {
       const spec = await place();
       await storage.clone(image.path, `${spec.dir}/disk`);

@@ -118,6 +118,7 @@ export class Installation {
         warm_after_s: 0,
         cold_after_s: 0,
         memory_pool_mb: 6144,
+        engine: process.env.BHATTI_TEST_ENGINE ?? "auto",
         ...options.config,
       }),
     );

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import type { VmmProcess, VmSpec } from "../../src/engine/engine.ts";
-import { isAlive, procStat } from "../../src/engine/qemu/proc.ts";
+import { isAlive, procStat } from "../../src/engine/host/proc.ts";
 
 /** Beyond the users of every network of tests. */
 const UID = 3_999_999_000;

@@ -21,10 +21,10 @@ func (l *list) Set(v string) error { *l = append(*l, v); return nil }
 type options struct {
 	root, netns, cgroup         string
 	log, console, qmp, incoming string
-	out                         string
+	out, jailer, id, fifo       string
 	uid, gid                    int
 	nofile, nproc, fsize        uint64
-	binds, devices              list
+	binds, devices, copies      list
 	seccomp                     string
 }
 
@@ -51,6 +51,10 @@ func parse(args []string) (*options, []string, error) {
 	fs.Uint64Var(&o.nproc, "nproc", 256, "threads")
 	fs.Uint64Var(&o.fsize, "fsize", 0, "largest size of a file, bytes; 0 = no limit")
 	fs.StringVar(&o.seccomp, "seccomp", "enforce", "enforce, learn (log what is not allowed, allow it) or off")
+	fs.StringVar(&o.jailer, "jailer", "", "Firecracker's jailer: it jails the command, in a root that is prepared for it")
+	fs.StringVar(&o.id, "id", "", "with --jailer: name of the VMM")
+	fs.StringVar(&o.fifo, "log-fifo", "", "with --jailer: FIFO to make, seen as /log in there, that goes into --log as well")
+	fs.Var(&o.copies, "copy", "with --jailer, SRC:DST:SKIP: a file that the VMM reads a copy of, without the first SKIP bytes")
 	fs.Var(&o.binds, "bind", "SRC:DST[:ro], a regular file")
 	fs.Var(&o.devices, "dev", "device below /dev, e.g. net/tun")
 	if err := fs.Parse(args); err != nil {
@@ -58,6 +62,9 @@ func parse(args []string) (*options, []string, error) {
 	}
 	if o.uid <= 0 || o.gid <= 0 || o.root == "" || o.log == "" || o.console == "" || fs.NArg() == 0 {
 		return nil, nil, errors.New("--root, --uid, --gid, --log, --console and a command are required")
+	}
+	if o.jailer != "" && (o.id == "" || o.fifo == "" || o.fsize == 0 || o.netns == "") {
+		return nil, nil, errors.New("--jailer needs --id, --log-fifo, --fsize and --netns")
 	}
 	return &o, fs.Args(), nil
 }
@@ -79,7 +86,11 @@ func Main(args []string) int {
 // EnterMain builds the jail around itself and execs the VMM; it returns only on failure.
 func EnterMain(args []string) int {
 	o, command, err := parse(args)
-	if err == nil {
+	switch {
+	case err != nil:
+	case o.jailer != "":
+		err = enterJailer(o, command)
+	default:
 		err = enter(o, command)
 	}
 	fmt.Fprintln(os.Stderr, "lohar jail:", err)

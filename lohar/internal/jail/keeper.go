@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,10 @@ func keep(o *options, args []string) error {
 	if err != nil {
 		return err
 	}
+	fifo, err := makeFifo(o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.fifo, err)
+	}
 	pid, err := c.start(args)
 	if err != nil {
 		return err
@@ -40,12 +45,24 @@ func keep(o *options, args []string) error {
 	fmt.Println(pid)
 	detach()
 	go feed()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		if fifo != nil {
+			log.pump(fifo)
+		}
+	}()
 	var pumps sync.WaitGroup
 	pumps.Go(func() { log.pump(logEnd) })
 	pumps.Go(func() { console.pump(consoleEnd) })
 	status, err := wait(pid)
 	// All of the namespace is gone, therefore nobody holds the other ends any more.
 	pumps.Wait()
+	if fifo != nil {
+		// We hold its other end ourselves: there is no end of it to be read, only what is in it.
+		_ = fifo.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	}
+	<-told
 	end(status, log)
 	return err
 }
@@ -131,6 +148,28 @@ func incoming(path string) (read int, feed func(), err error) {
 		to.Close()
 		file.Close()
 	}, nil
+}
+
+// makeFifo makes the FIFO that a VMM, which can only log to a name, logs to; nil when there is none. It lies in a folder that
+// only root can write.
+func makeFifo(o *options) (*os.File, error) {
+	if o.fifo == "" {
+		return nil, nil
+	}
+	if err := os.Remove(o.fifo); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	if err := unix.Mkfifo(o.fifo, 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.Lchown(o.fifo, o.uid, o.gid); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(o.fifo, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "fifo"), nil
 }
 
 // bindSocket binds and does not listen: the VMM does, and so SO_PEERCRED of a connection names the VMM.

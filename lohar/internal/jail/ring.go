@@ -2,6 +2,7 @@ package jail
 
 import (
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ const (
 
 // ring keeps the newest output in `path` and, once that is full, the output before it in `path.1`. Bounded for ever.
 type ring struct {
+	sync.Mutex
 	path string
 	file *os.File
 	size int64
@@ -50,6 +52,8 @@ func (r *ring) open() error {
 
 // Write never fails: what cannot be kept (a full disk) is lost, and the VMM goes on.
 func (r *ring) Write(p []byte) (int, error) {
+	r.Lock()
+	defer r.Unlock()
 	total := len(p)
 	if len(p) > ringSegment {
 		p = p[len(p)-ringSegment:]

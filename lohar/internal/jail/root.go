@@ -27,6 +27,20 @@ func buildRoot(o *options) error {
 			return fmt.Errorf("/dev/%s: %w", name, err)
 		}
 	}
+	if err := bindFiles(o, o.root); err != nil {
+		return err
+	}
+	if o.out != "" {
+		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY)
+		if err := bind(o.out, filepath.Join(o.root, "out"), unix.S_IFDIR, flags); err != nil {
+			return fmt.Errorf("%s: %w", o.out, err)
+		}
+	}
+	return unix.Mount("", o.root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, "")
+}
+
+// bindFiles puts the VM's own files where --bind says, below root.
+func bindFiles(o *options, root string) error {
 	for _, spec := range o.binds {
 		part := strings.Split(spec, ":")
 		if len(part) < 2 {
@@ -36,17 +50,11 @@ func buildRoot(o *options) error {
 		if len(part) > 2 && part[2] == "ro" {
 			flags |= unix.MS_RDONLY
 		}
-		if err := bind(part[0], filepath.Join(o.root, part[1]), unix.S_IFREG, flags); err != nil {
+		if err := bind(part[0], filepath.Join(root, part[1]), unix.S_IFREG, flags); err != nil {
 			return fmt.Errorf("%s: %w", spec, err)
 		}
 	}
-	if o.out != "" {
-		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY)
-		if err := bind(o.out, filepath.Join(o.root, "out"), unix.S_IFDIR, flags); err != nil {
-			return fmt.Errorf("%s: %w", o.out, err)
-		}
-	}
-	return unix.Mount("", o.root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, "")
+	return nil
 }
 
 // hostPath shows a path of the host read-only; symlinks (merged /usr) are copied as such.
@@ -88,7 +96,7 @@ func device(target, like string, uid, gid int) error {
 	return os.Lchown(target, uid, gid)
 }
 
-// bind mounts source, which must be of that kind (S_IFREG, S_IFDIR) and no symlink, onto a new target.
+// bind mounts source, which must be of that kind (S_IFREG, S_IFDIR, S_IFIFO) and no symlink, onto a new target.
 func bind(source, target string, kind uint32, flags uintptr) error {
 	fd, err := unix.Open(source, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -20,7 +20,7 @@ func ConsoleLine(reason, by, text string) string {
 
 // End ends every process, makes the disks consistent and turns the machine off or restarts it.
 func (r *Real) End(e End) {
-	reason, command := "poweroff", unix.LINUX_REBOOT_CMD_POWER_OFF
+	reason, command := "poweroff", OffCommand()
 	if e.Reboot {
 		reason, command = "reboot", unix.LINUX_REBOOT_CMD_RESTART
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"bhatti/lohar/internal/machine"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +52,7 @@ func Main(argv []string) int {
 	time.Sleep(w.delay)
 	if w.force {
 		unix.Sync()
-		command := unix.LINUX_REBOOT_CMD_POWER_OFF
+		command := machine.OffCommand()
 		if w.reboot {
 			command = unix.LINUX_REBOOT_CMD_RESTART
 		}

@@ -24,8 +24,8 @@ export const accelerator = (host: QemuHost): string =>
   host.accel === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=64";
 
 /** Kernel command line. Without tsc_early_khz and no_timer_check no emulated guest boots. */
-export function kernelArguments(host: QemuHost, extra: string): string {
-  const timing = host.accel === "tcg" ? ` no_timer_check tsc_early_khz=${host.tscKhz}` : "";
+export function kernelArguments(accel: "kvm" | "tcg", tscKhz: number, extra: string): string {
+  const timing = accel === "tcg" ? ` no_timer_check tsc_early_khz=${tscKhz}` : "";
   return `console=ttyS0 quiet loglevel=4 panic=-1 reboot=t rdinit=/init random.trust_cpu=on mitigations=auto${timing} ${extra}`.trim();
 }
 
@@ -64,7 +64,7 @@ export function qemuArguments(
     "-initrd",
     IN_JAIL.initramfs,
     "-append",
-    kernelArguments(host, extraKernelArgs),
+    kernelArguments(host.accel, host.tscKhz, extraKernelArgs),
   );
   // Standard output is a pipe into a ring of bounded size: a hostile guest can print for ever and fills no disk.
   args.push("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console");

@@ -13,6 +13,11 @@ import {
   type VmSpec,
   vmmLogFile,
 } from "../engine.ts";
+import { Cgroups } from "../host/cgroup.ts";
+import { largestFile, pidFrom, startKeeper } from "../host/launcher.ts";
+import { isAlive, procStat, uidOf } from "../host/proc.ts";
+import { killUids, liveUids } from "../host/users.ts";
+import { explain } from "../host/words.ts";
 import {
   accelerator,
   cpuModel,
@@ -23,11 +28,9 @@ import {
   type QemuHost,
   qemuArguments,
 } from "./args.ts";
-import { Cgroups } from "./cgroup.ts";
-import { isAlive, liveUsers, procStat, uidOf } from "./proc.ts";
 import { Qmp } from "./qmp.ts";
 import { loadState } from "./state.ts";
-import { explain, largestFile, QemuVm } from "./vm.ts";
+import { QemuVm } from "./vm.ts";
 
 export interface QemuOptions {
   /** The `lohar` binary, which is the jail launcher. */
@@ -43,8 +46,6 @@ export interface QemuOptions {
 /** Threads of a VMM beside its vCPUs: QEMU's pool for disk requests has up to 64. */
 const THREADS = 192;
 const START_MS = 30_000;
-/** How long a killed process may take to be gone. */
-const KILL_MS = 5000;
 
 export class QemuEngine implements Engine {
   readonly name = "qemu";
@@ -124,28 +125,8 @@ export class QemuEngine implements Engine {
     }
   }
 
-  liveUids(from: number, to: number): Set<number> {
-    return new Set([...liveUsers().keys()].filter((uid) => uid >= from && uid <= to));
-  }
-
-  async killUids(uids: Iterable<number>): Promise<Set<number>> {
-    const wanted = new Set(uids);
-    const end = Date.now() + KILL_MS;
-    while (wanted.size > 0) {
-      const live = liveUsers();
-      for (const uid of wanted) {
-        if (!live.has(uid)) wanted.delete(uid);
-        for (const pid of live.get(uid) ?? []) {
-          try {
-            process.kill(pid, "SIGKILL");
-          } catch {}
-        }
-      }
-      if (wanted.size === 0 || Date.now() > end) break;
-      await Bun.sleep(5);
-    }
-    return wanted;
-  }
+  readonly liveUids = liveUids;
+  readonly killUids = killUids;
 
   async warmUp(spec: VmSpec): Promise<void> {
     await run([this.options.lohar, "poke", "--netns", spec.netns]);
@@ -159,15 +140,7 @@ export class QemuEngine implements Engine {
     const cgroup = await this.cgroups.create(spec, spec.cpus ?? spec.shape.vcpus);
     const cleanUp = () => this.cgroups.remove(cgroup);
     const fileLimit = await largestFile(spec);
-    const keeper = Bun.spawn(this.command(spec, qmpSocket, fileLimit, cgroup, statePath), {
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "ignore",
-      env: { GOMAXPROCS: "1" },
-      // Keeper and VMM outlive the daemon: they must not die with it, nor keep it from ending.
-      detached: true,
-    });
-    keeper.unref();
+    const keeper = startKeeper(this.command(spec, qmpSocket, fileLimit, cgroup, statePath));
     const exit = keeper.exited.then((code) => (keeper.signalCode ? null : code));
     try {
       const pid = await pidFrom(keeper.stdout);
@@ -179,7 +152,7 @@ export class QemuEngine implements Engine {
       // The VMM ends with its keeper.
       keeper.kill("SIGKILL");
       await keeper.exited;
-      await this.killUids([spec.uid]);
+      await killUids([spec.uid]);
       await cleanUp();
       throw explain(spec.dir, cause, "the VMM did not start");
     }
@@ -229,11 +202,4 @@ function socketPath(spec: VmSpec): string {
   const path = `${spec.dir}/qmp.sock`;
   if (path.length > 107) throw new EngineError(`the data directory's path is too long for sockets: ${path}`);
   return path;
-}
-
-/** The first line of the keeper: the VMM's pid, or why there is none. */
-async function pidFrom(stdout: ReadableStream<Uint8Array>): Promise<number> {
-  const line = (await new Response(stdout).text()).trim();
-  if (!/^\d+$/.test(line)) throw new EngineError(`the jail was not built: ${line || "no reason given"}`);
-  return Number(line);
 }

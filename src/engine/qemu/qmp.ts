@@ -1,6 +1,6 @@
 /** QMP: QEMU's control channel, JSON lines over a unix socket. One client at a time; it survives restarts of the daemon. */
 import { EngineError } from "../engine.ts";
-import { peerOf } from "./libc.ts";
+import { peerOf } from "../host/libc.ts";
 
 interface Waiting {
   resolve(value: unknown): void;

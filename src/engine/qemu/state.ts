@@ -6,8 +6,8 @@ import { createWriteStream } from "node:fs";
 import { chmod, chown, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { EngineError } from "../engine.ts";
+import { peerOf } from "../host/libc.ts";
 import { IN_JAIL, INHERITED } from "./args.ts";
-import { peerOf } from "./libc.ts";
 import type { Peer, Qmp } from "./qmp.ts";
 
 /** A device state is about 100 KB; more than this is not one, bytes. */

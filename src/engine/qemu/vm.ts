@@ -1,7 +1,5 @@
 /** A live QEMU process. */
-import { stat } from "node:fs/promises";
 import {
-  consoleFile,
   EngineError,
   type ExitCause,
   type Vm,
@@ -9,26 +7,21 @@ import {
   type VmmProcess,
   type VmSpec,
   type VmState,
-  vmmLogFile,
 } from "../engine.ts";
-import { ringTail } from "../ring.ts";
-import type { Cgroups } from "./cgroup.ts";
-import { killedForMemory } from "./oom.ts";
-import { isAlive, memoryOf, procStat } from "./proc.ts";
+import type { Cgroups } from "../host/cgroup.ts";
+import { killedForMemory } from "../host/oom.ts";
+import { HostProcess } from "../host/process.ts";
+import { explain, lastWords } from "../host/words.ts";
 import type { Qmp, QmpEvent } from "./qmp.ts";
 import { saveState } from "./state.ts";
 
 /** How often the end of a process that is not our child is looked for, once its socket closed, ms. */
 const POLL_MS = 5;
 const LEFT_POLL_MS = 1000;
-/** Bytes: a guest that panics in a circle decides what they are and how often they go into the daemon's log. */
-const LAST_WORDS = 16 << 10;
 /** How long a VMM may live without its control channel, ms. */
 const LAST_MS = 2000;
 /** For its keeper to write down what came last, where we do not see the keeper's end, ms. */
 const SETTLE_MS = 50;
-/** A process that SIGKILL does not end within this hangs in the kernel, ms. */
-const KILL_MS = 20_000;
 
 export class QemuVm implements Vm {
   readonly exited: Promise<VmExit>;
@@ -38,6 +31,7 @@ export class QemuVm implements Vm {
   private cause: ExitCause | null = null;
   /** We killed it: nobody asks why it ended. */
   private unwanted = false;
+  private readonly host: HostProcess;
 
   constructor(
     readonly spec: VmSpec,
@@ -49,24 +43,25 @@ export class QemuVm implements Vm {
     /** Exit code of our own child; absent for an adopted process. */
     childExit?: Promise<number | null>,
   ) {
+    this.host = new HostProcess(process);
     this.exited = this.watch(childExit);
     qmp.onEvent((event) => this.onEvent(event));
   }
 
   async state(): Promise<VmState> {
-    if (this.cause || !this.alive()) return "exited";
+    if (this.cause || !this.host.alive()) return "exited";
     try {
       const { running, status } = await this.qmp.query("query-status");
       // An event that nobody heard: the guest ended while no daemon was there. How, its console tells.
       if (status === "shutdown") this.ended("reset");
       if (status === "internal-error") this.ended("crashed");
-      if (this.cause || !this.alive()) return "exited";
+      if (this.cause || !this.host.alive()) return "exited";
       if (typeof running !== "boolean")
         throw new EngineError("query-status: the VMM answers nonsense", "", {}, "nonsense");
       this.outOfSpace = status === "io-error";
       return running ? "running" : "paused";
     } catch (error) {
-      if (!this.alive()) return "exited";
+      if (!this.host.alive()) return "exited";
       throw error;
     }
   }
@@ -100,39 +95,20 @@ export class QemuVm implements Vm {
 
   async kill(): Promise<void> {
     this.unwanted = true;
-    this.signal();
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(
-      () => late.reject(new EngineError(`process ${this.process.pid} does not end`)),
-      KILL_MS,
-    );
-    await Promise.race([this.exited, late.promise]).finally(() => clearTimeout(timer));
+    await this.host.end(this.exited);
   }
 
   cpuMs(): number {
-    const stat = procStat(this.process.pid);
-    const ticksPerSecond = 100;
-    return stat?.startTime === this.process.startTime ? (stat.cpuTicks * 1000) / ticksPerSecond : 0;
+    return this.host.cpuMs();
   }
 
   memory() {
-    return memoryOf(this.process.pid);
+    return this.host.memory();
   }
 
   /** Turns a failure into an EngineError that carries what VMM and guest said. */
   explain(cause: unknown): EngineError {
     return explain(this.spec.dir, cause);
-  }
-
-  private alive(): boolean {
-    return isAlive(this.process.pid, this.process.startTime);
-  }
-
-  private signal(): void {
-    if (!this.alive()) return;
-    try {
-      process.kill(this.process.pid, "SIGKILL");
-    } catch {}
   }
 
   /** The machine is over: -no-shutdown leaves its VMM to us. */
@@ -144,7 +120,7 @@ export class QemuVm implements Vm {
 
   private ended(cause: ExitCause): void {
     this.cause ??= cause;
-    this.signal();
+    this.host.signal();
   }
 
   private wasKilledForMemory(): boolean {
@@ -156,14 +132,15 @@ export class QemuVm implements Vm {
       if (!byVmm) return;
       // The channel closes a moment before the process is gone. A VMM that runs on without one can neither be paused nor
       // stopped nor saved: it is hostile or broken.
-      for (const end = Date.now() + LAST_MS; this.alive() && Date.now() < end; ) await Bun.sleep(POLL_MS);
-      this.signal();
+      for (const end = Date.now() + LAST_MS; this.host.alive() && Date.now() < end; )
+        await Bun.sleep(POLL_MS);
+      this.host.signal();
     });
     let code: number | null = null;
     if (childExit) code = await childExit;
     else {
       await uncontrolled;
-      while (this.alive()) await Bun.sleep(this.left ? LEFT_POLL_MS : POLL_MS);
+      while (this.host.alive()) await Bun.sleep(this.left ? LEFT_POLL_MS : POLL_MS);
       await Bun.sleep(SETTLE_MS);
     }
     this.qmp.close();
@@ -171,27 +148,4 @@ export class QemuVm implements Vm {
     const cause = this.cause ?? (this.wasKilledForMemory() ? "oom" : "crashed");
     return { cause, code, ...lastWords(this.spec.dir) };
   }
-}
-
-/**
- * How large a file the VMM may make, bytes: its memory, and its disks with what they may grow to. The host looks at these
- * files; a VMM must not make it see terabytes.
- */
-export async function largestFile({ shape, drives }: VmSpec): Promise<number> {
-  const sizes = drives.map(({ path, readOnly }) => (readOnly ? 0 : stat(path).then(({ size }) => size)));
-  const growth = drives.map(({ maxBytes }) => maxBytes ?? 0);
-  return Math.max(shape.memoryMib * 1024 * 1024, ...growth, ...(await Promise.all(sizes)));
-}
-
-/** What VMM and guest said last, for logs. */
-function lastWords(dir: string): { stderrTail: string; consoleTail: string } {
-  const tail = (path: string) => ringTail(path, LAST_WORDS).toString("utf8");
-  return { stderrTail: tail(vmmLogFile(dir)), consoleTail: tail(consoleFile(dir)) };
-}
-
-/** An EngineError with the message of `cause` and what VMM and guest said. */
-export function explain(dir: string, cause: unknown, message?: string): EngineError {
-  const { stderrTail, consoleTail } = lastWords(dir);
-  const text = message ?? (cause instanceof Error ? cause.message : String(cause));
-  return new EngineError(text, `vmm: ${stderrTail}\nconsole: ${consoleTail}`, { cause });
 }

@@ -89,6 +89,12 @@ async function fromLive(actor: Actor, { vm, guest }: Running, into: CopyTarget):
 async function fromCold(actor: Actor, into: CopyTarget): Promise<Checkpoint> {
   const { row, deps } = actor;
   if (row.last_error) throw new AppError("restore_failed", row.last_error, { remedy: forceStart(row.name) });
+  if (row.fingerprint !== deps.engine.fingerprint()) {
+    throw conflict(
+      `sandbox "${row.name}" sleeps as another VMM version, or another CPU, saved it: such a copy could not run here`,
+      `bhatti start ${row.name}, then take the snapshot`,
+    );
+  }
   if (row.frozen !== 1) {
     throw conflict(
       `sandbox "${row.name}" was stopped while its agent did not answer: it cannot be copied while it sleeps`,

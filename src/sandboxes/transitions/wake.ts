@@ -1,6 +1,8 @@
 /** Any state → hot. The only wake path of the product. */
+import { engineOf } from "../../engine/engine.ts";
 import { AppError } from "../../lib/errors.ts";
 import type { Actor } from "../actor.ts";
+import { lose } from "../adoption.ts";
 import { forceStart } from "../refusals.ts";
 import { bootFromDisk } from "./boot.ts";
 import { restore } from "./restore.ts";
@@ -28,6 +30,12 @@ export async function wake(actor: Actor): Promise<void> {
         },
       );
     }
+    // The server was switched to another engine since.
+    if (row.consumed === 0 && engineOf(row.fingerprint) !== deps.engine.name)
+      lose(
+        actor,
+        `it slept under ${engineOf(row.fingerprint)}, and this server runs ${deps.engine.name} now`,
+      );
     boot = row.consumed === 1;
     await actor.comingUp(() => (boot ? bootFromDisk(actor) : restore(actor)));
   }

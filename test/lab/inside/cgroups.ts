@@ -1,6 +1,6 @@
 /** Runs inside the lab: a burner in the group of a VMM with half a CPU and 64 MiB, and the same one without a group. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { Cgroups } from "../../../src/engine/qemu/cgroup.ts";
+import { Cgroups } from "../../../src/engine/host/cgroup.ts";
 
 const SECONDS = 4;
 const groups = new Cgroups();
