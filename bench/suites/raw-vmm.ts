@@ -1,8 +1,8 @@
-/** The floor: QEMU by itself, with the same kernel, memory and disk, without jail, daemon, database or network set-up. */
+/** The floor: the VMM by itself, with the same kernel, memory and disk, without jail, daemon, database or network set-up. */
 import { chownSync, mkdirSync, rmSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
+import { createEngine } from "../../src/engine/choose.ts";
 import { drivesOf } from "../../src/engine/engine.ts";
-import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
 import { createGuestClient } from "../../src/guest/client.ts";
 import { createImages } from "../../src/images/images.ts";
 import { createKernels } from "../../src/kernel/kernels.ts";
@@ -11,6 +11,7 @@ import { HostNetwork } from "../../src/network/create.ts";
 import { GUEST } from "../../src/network/network.ts";
 import { createStorage } from "../../src/storage/create.ts";
 import { claimBase } from "../../test/e2e/claim.ts";
+import { engineWanted } from "../../test/e2e/harness.ts";
 import type { Suite } from "../stage.ts";
 
 export const rawVmm: Suite = {
@@ -29,7 +30,12 @@ export const rawVmm: Suite = {
  */
 async function measure(dataDir: string, memoryMib: number) {
   const claim = claimBase();
-  const engine = QemuEngine.create({ lohar: await loharPath(dataDir), accel: "tcg" });
+  const { engine } = await createEngine({
+    engine: engineWanted(),
+    dataDir,
+    lohar: await loharPath(dataDir),
+    kernel: createKernels(dataDir).current(),
+  });
   const network = new HostNetwork({
     prefix: claim.prefix,
     base: claim.base,

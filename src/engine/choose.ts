@@ -21,33 +21,36 @@ export type WantedEngine = "auto" | "qemu" | "firecracker";
 export const FIRECRACKER_DIR =
   process.env.BHATTI_FIRECRACKER_DIR ?? "/usr/local/lib/bhatti/firecracker/current";
 
-const EMULATION = "software emulation";
-
-/** Throws EngineError, with what helps, for `firecracker` where it cannot be. The others always can. */
+/**
+ * `auto` and `qemu`: QEMU with KVM where our kernel boots under it, else with emulation. Throws EngineError, which says why, for
+ * `firecracker` where it cannot be; the others always can.
+ */
 export async function chooseEngine(
   wanted: WantedEngine,
   dataDir: string,
   kernel: KernelFiles,
 ): Promise<Choice> {
-  const device = existsSync("/dev/kvm");
-  if (wanted === "firecracker") {
-    const { version, firecracker, digest } = findBinaries(FIRECRACKER_DIR);
-    if (!device) throw new EngineError("engine: firecracker needs KVM, and there is no /dev/kvm");
-    const works = await remembered(dataDir, `firecracker ${digest}`, kernel, () =>
-      probeFirecracker(firecracker, kernel),
-    );
-    if (!works) throw new EngineError("engine: firecracker: our kernel does not boot under this host's KVM");
-    return { engine: "firecracker", accel: "kvm", why: `Firecracker ${version}: a guest booted under KVM` };
-  }
-  if (!device) return { engine: "qemu", accel: "tcg", why: `no /dev/kvm: ${EMULATION}` };
+  if (wanted === "firecracker") return firecracker(dataDir, kernel);
+  return qemu(dataDir, kernel);
+}
+
+async function firecracker(dataDir: string, kernel: KernelFiles): Promise<Choice> {
+  if (!existsSync("/dev/kvm")) throw new EngineError("it needs KVM, and there is no /dev/kvm");
+  const { version, firecracker, digest } = findBinaries(FIRECRACKER_DIR);
+  const ask = () => probeFirecracker(firecracker, kernel);
+  if (!(await remembered(dataDir, `firecracker ${digest}`, kernel, ask)))
+    throw new EngineError("our kernel does not boot under it on this host's KVM");
+  return { engine: "firecracker", accel: "kvm", why: `version ${version}: a guest booted under it` };
+}
+
+async function qemu(dataDir: string, kernel: KernelFiles): Promise<Choice> {
+  const engine = "qemu";
+  if (!existsSync("/dev/kvm")) return { engine, accel: "tcg", why: "no /dev/kvm: software emulation" };
   const program = Bun.spawnSync(["/usr/bin/qemu-system-x86_64", "--version"]).stdout.toString();
-  return (await remembered(dataDir, program, kernel, () => probeQemu(kernel)))
-    ? { engine: "qemu", accel: "kvm", why: "KVM works: a guest booted under it" }
-    : {
-        engine: "qemu",
-        accel: "tcg",
-        why: `/dev/kvm exists, but our kernel does not boot under it: ${EMULATION}`,
-      };
+  if (await remembered(dataDir, program, kernel, () => probeQemu(kernel)))
+    return { engine, accel: "kvm", why: "KVM works: a guest booted under it" };
+  const why = "/dev/kvm exists, but our kernel does not boot under it: software emulation";
+  return { engine, accel: "tcg", why };
 }
 
 /** Asked once per kernel, VMM, CPU and host kernel. */

@@ -5,7 +5,8 @@ import { Http } from "../client/http.ts";
 import type { Config } from "../daemon/config.ts";
 import { daemonFile } from "../daemon/files.ts";
 import { loadConfig } from "../daemon/load-config.ts";
-import { chooseEngine } from "../engine/choose.ts";
+import { chooseEngine, FIRECRACKER_DIR } from "../engine/choose.ts";
+import { findBinaries, supportedUntil } from "../engine/firecracker/binaries.ts";
 import { Cgroups } from "../engine/host/cgroup.ts";
 import { createKernels } from "../kernel/kernels.ts";
 import { run } from "../lib/run.ts";
@@ -47,6 +48,7 @@ export async function runDoctor(): Promise<Check[]> {
     ["kernel", "guest kernel", async () => ok(createKernels(config.dataDir).current().version)],
     ["image", "minimal image", async () => image(config.dataDir)],
     ["engine", "engine", async () => engine(config)],
+    ["firecracker", "Firecracker", async () => firecracker()],
     ["storage", "storage", async () => storage(config.dataDir)],
     ["space", "disk space", async () => space(config.dataDir)],
     ["reserve", "memory reserve", async () => reserve(config.dataDir)],
@@ -105,6 +107,25 @@ async function engine({ engine: wanted, dataDir }: Config) {
     : warn(
         `${engine} with emulation (${why})`,
         "for native speed use a machine with working KVM (bare metal or nested virtualisation)",
+      );
+}
+
+/** Whether it is there, and whether its project still repairs this release. */
+async function firecracker() {
+  const remedy = "sudo ./install.sh, or ./install.sh --firecracker DIR for a machine without a network";
+  if (!existsSync(FIRECRACKER_DIR))
+    return existsSync("/dev/kvm")
+      ? warn("not installed", remedy)
+      : ok("not installed, and not needed without KVM");
+  const { version } = findBinaries(FIRECRACKER_DIR);
+  const until = supportedUntil(version);
+  if (!until)
+    return warn(`${version}: this version of bhatti does not know how long it is supported`, remedy);
+  return until >= new Date().toISOString().slice(0, 10)
+    ? ok(`${version}, supported by its project until ${until} at least`)
+    : warn(
+        `${version}: its project promised repairs until ${until}`,
+        "install a newer release of bhatti and Firecracker",
       );
 }
 

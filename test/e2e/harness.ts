@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { daemonFile, databaseFile } from "../../src/daemon/files.ts";
 import { loharPath } from "../../src/daemon/lohar.ts";
+import type { WantedEngine } from "../../src/engine/choose.ts";
 import { buildImage } from "../../src/images/build.ts";
 import { installKernel } from "../../src/kernel/install.ts";
 import { hex } from "../../src/lib/ids.ts";
@@ -25,6 +26,13 @@ import { claimBase, exclusively } from "./claim.ts";
 export const BASE = process.env.BHATTI_TEST_DIR ?? "/var/tmp/bhatti-test";
 const MNT = `${BASE}/mnt`;
 const ROOT = `${import.meta.dir}/../..`;
+
+/** The engine that test daemons are told to use: BHATTI_TEST_ENGINE. */
+export function engineWanted(): WantedEngine {
+  const wanted = process.env.BHATTI_TEST_ENGINE ?? "auto";
+  if (wanted === "auto" || wanted === "qemu" || wanted === "firecracker") return wanted;
+  throw new Error(`BHATTI_TEST_ENGINE=${wanted}: auto, qemu or firecracker`);
+}
 
 /** Mounts the test file system and installs kernel and image once. */
 export function prepareBase(progress: (text: string) => void = () => {}): Promise<void> {
@@ -118,7 +126,7 @@ export class Installation {
         warm_after_s: 0,
         cold_after_s: 0,
         memory_pool_mb: 6144,
-        engine: process.env.BHATTI_TEST_ENGINE ?? "auto",
+        engine: engineWanted(),
         ...options.config,
       }),
     );

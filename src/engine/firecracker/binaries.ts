@@ -15,6 +15,13 @@ export interface Binaries {
 /** 1.16 restores with `clock_realtime` and finds VMGenID on every kernel; what comes later is proved by the probe. */
 const OLDEST: [number, number] = [1, 16];
 
+/** Until when its project keeps a release in repair at least, by minor version: the table of its release policy. */
+const SUPPORTED_UNTIL: Record<string, string> = { "1.16": "2026-12-03" };
+
+/** A date, or null for a release that this program does not know. */
+export const supportedUntil = (version: string): string | null =>
+  SUPPORTED_UNTIL[version.split(".").slice(0, 2).join(".")] ?? null;
+
 /** Throws EngineError that says what is wrong and what helps. */
 export function findBinaries(dir: string): Binaries {
   const [firecracker, jailer] = [`${dir}/firecracker`, `${dir}/jailer`];
