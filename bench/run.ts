@@ -39,7 +39,9 @@ if (values.write && wanted.length < SUITES.length) throw new Error("--write need
 
 const table = new Table();
 let engine = "";
-const installation = await Installation.create({ config: { vm_pool: 3, network_pool: 6 } });
+const installation = await Installation.create({
+  config: { vm_pool: 3, network_pool: 6, memory_pool_mb: 20_480 },
+});
 try {
   const status = await installation.api.ok("GET", "/admin/status");
   engine = `${status.engine}/${status.accel}`;

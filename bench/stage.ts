@@ -55,7 +55,8 @@ export async function withInstallation<T>(
   config: Record<string, unknown>,
   work: (installation: Installation) => Promise<T>,
 ): Promise<T> {
-  const installation = await Installation.create({ config });
+  // Room for 100 sandboxes of 128 MiB.
+  const installation = await Installation.create({ config: { memory_pool_mb: 14_336, ...config } });
   try {
     return await work(installation);
   } finally {

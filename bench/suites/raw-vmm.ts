@@ -2,7 +2,7 @@
 import { chownSync, mkdirSync, rmSync } from "node:fs";
 import { loharPath } from "../../src/daemon/lohar.ts";
 import { createEngine } from "../../src/engine/choose.ts";
-import { drivesOf } from "../../src/engine/engine.ts";
+import { drivesOf, type Vm } from "../../src/engine/engine.ts";
 import { createGuestClient } from "../../src/guest/client.ts";
 import { createImages } from "../../src/images/images.ts";
 import { createKernels } from "../../src/kernel/kernels.ts";
@@ -13,6 +13,8 @@ import { createStorage } from "../../src/storage/create.ts";
 import { claimBase } from "../../test/e2e/claim.ts";
 import { engineWanted } from "../../test/e2e/harness.ts";
 import type { Suite } from "../stage.ts";
+
+const TOKEN = "f".repeat(64);
 
 export const rawVmm: Suite = {
   name: "raw",
@@ -64,6 +66,7 @@ async function measure(dataDir: string, memoryMib: number) {
     memoryPath: `${dir}/mem`,
     kernel,
   };
+  let vm: Vm | null = null;
   const result = { boot: [] as number[], restore: [] as number[], firstExec: [] as number[] };
   try {
     for (let i = 0; i < 8; i++) {
@@ -72,12 +75,23 @@ async function measure(dataDir: string, memoryMib: number) {
       await storage.clone(image.path, `${dir}/disk`);
       chownSync(`${dir}/disk`, net.uid, net.uid);
       const began = performance.now();
-      const vm = await engine.boot(spec);
+      vm = await engine.boot(spec);
       const guest = createGuestClient({ host: net.address, port: GUEST.agentPort, token: "" });
       await guest.ready(60_000);
       result.boot.push(performance.now() - began);
       guest.disconnect();
       if (i === 7) {
+        const configuring = createGuestClient({ host: net.address, port: GUEST.agentPort, token: "" });
+        await configuring.configure({
+          kind: "boot",
+          generation: 1,
+          token: TOKEN,
+          hostname: "raw",
+          resolver: [],
+          search: [],
+          growRoot: false,
+        });
+        configuring.disconnect();
         await vm.pause();
         await vm.saveState(`${dir}/state`);
         await storage.clone(spec.memoryPath, `${dir}/mem.saved`);
@@ -89,10 +103,10 @@ async function measure(dataDir: string, memoryMib: number) {
       await storage.clone(`${dir}/mem.saved`, spec.memoryPath);
       chownSync(spec.memoryPath, net.uid, net.uid);
       const began = performance.now();
-      const vm = await engine.restore(spec, `${dir}/state`);
+      vm = await engine.restore(spec, `${dir}/state`);
       await vm.resume();
       result.restore.push(performance.now() - began);
-      const guest = createGuestClient({ host: net.address, port: GUEST.agentPort, token: "" });
+      const guest = createGuestClient({ host: net.address, port: GUEST.agentPort, token: TOKEN });
       const { exitCode } = await guest.exec({ argv: ["true"] }, { stdout() {}, stderr() {} });
       if (exitCode !== 0) throw new Error(`exec of true: ${exitCode}`);
       result.firstExec.push(performance.now() - began);
@@ -101,6 +115,7 @@ async function measure(dataDir: string, memoryMib: number) {
     }
     return result;
   } finally {
+    await vm?.kill();
     await network.purge();
     claim.release();
     rmSync(dir, { recursive: true, force: true });
