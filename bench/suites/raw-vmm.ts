@@ -12,23 +12,25 @@ import { GUEST } from "../../src/network/network.ts";
 import { createStorage } from "../../src/storage/create.ts";
 import { claimBase } from "../../test/e2e/claim.ts";
 import { engineWanted } from "../../test/e2e/harness.ts";
-import type { Suite } from "../stage.ts";
+import { ms, type Suite } from "../stage.ts";
 
 const TOKEN = "f".repeat(64);
 
 export const rawVmm: Suite = {
   name: "raw",
   async run({ table, installation }) {
-    const { boot, restore, firstExec } = await measure(installation.dataDir, 512);
+    const { boot, restore, firstExec, hot, woken } = await measure(installation.dataDir, 512);
     table.add("floor: raw VMM boot to agent", boot);
     table.add("floor: raw VMM restore to vCPUs running", restore);
     table.add("floor: raw VMM restore to first exec", firstExec);
+    table.add("floor: raw guest call, stat", hot);
+    table.add("floor: raw VMM resume and guest call, stat", woken);
   },
 };
 
 /**
  * ms. Boot: process to agent's answer. Restore: process to vCPUs running, and to the result of a first exec; everything is
- * prepared before the clock starts.
+ * prepared before the clock starts. Hot and woken: a guest call on a running VM, and resume and call after a second's pause.
  */
 async function measure(dataDir: string, memoryMib: number) {
   const claim = claimBase();
@@ -67,7 +69,13 @@ async function measure(dataDir: string, memoryMib: number) {
     kernel,
   };
   let vm: Vm | null = null;
-  const result = { boot: [] as number[], restore: [] as number[], firstExec: [] as number[] };
+  const result = {
+    boot: [] as number[],
+    restore: [] as number[],
+    firstExec: [] as number[],
+    hot: [] as number[],
+    woken: [] as number[],
+  };
   try {
     for (let i = 0; i < 8; i++) {
       rmSync(dir, { recursive: true, force: true });
@@ -110,6 +118,19 @@ async function measure(dataDir: string, memoryMib: number) {
       const { exitCode } = await guest.exec({ argv: ["true"] }, { stdout() {}, stderr() {} });
       if (exitCode !== 0) throw new Error(`exec of true: ${exitCode}`);
       result.firstExec.push(performance.now() - began);
+      for (let k = 0; k < 10 && i === 29; k++) {
+        const stat = () => guest.stat("/etc/hostname");
+        await vm.pause();
+        await Bun.sleep(1000);
+        result.woken.push(
+          await ms(async () => {
+            await vm!.resume();
+            await stat();
+          }),
+        );
+        await stat();
+        result.hot.push(await ms(stat));
+      }
       guest.disconnect();
       await vm.kill();
     }

@@ -28,10 +28,21 @@ export function levelsOf(totalBytes: number): Levels {
 export function availableBytes(dir: string): number {
   const fs = statfsSync(dir);
   const free = fs.bavail * fs.bsize - pendingBytes(dir);
-  const image = imageOf(dir);
+  const image = imageBelow(dir);
   if (!image || !existsSync(image) || isAllocated(image)) return free;
   const below = statfsSync(image);
   return Math.min(free, below.bavail * below.bsize);
+}
+
+// What `dir` lies in does not change while the daemon has files open there, and the table of mounts grows with each sandbox.
+const images = new Map<string, string | null>();
+
+function imageBelow(dir: string): string | null {
+  const known = images.get(dir);
+  if (known !== undefined) return known;
+  const image = imageOf(dir);
+  images.set(dir, image);
+  return image;
 }
 
 const uuids = new Map<string, string | null>();
