@@ -4,6 +4,7 @@ import { named } from "../guest/errors.ts";
 import { query } from "../http/decode.ts";
 import { reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
+import { begun } from "../lib/begun.ts";
 import { badRequest } from "../lib/errors.ts";
 import { releasing } from "../lib/releasing.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
@@ -37,9 +38,9 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
         });
       }
       if (ls) {
-        const batches = await lease.guest.list(path, { limit }, signalOf(c, lease));
+        const body = await begun(listingBody(await lease.guest.list(path, { limit }, signalOf(c, lease))));
         streaming = true;
-        return new Response(releasing(listingBody(batches), lease.release), {
+        return new Response(releasing(body, lease.release), {
           headers: { "content-type": "application/json" },
         });
       }
@@ -48,9 +49,10 @@ export function filesRoutes({ sandboxes }: { sandboxes: Sandboxes }): Hono<AppEn
         { lineOffset: offset, lineLimit: limit, maxBytes: max_bytes },
         signalOf(c, lease),
       );
+      const body = await begun(file.body);
       streaming = true;
       // No Content-Length: Bun.serve leaves it out for a streamed body, which goes out chunked.
-      return new Response(releasing(file.body, lease.release), {
+      return new Response(releasing(body, lease.release), {
         headers: { "content-type": "application/octet-stream", "x-file-size": String(file.size) },
       });
     } catch (error) {

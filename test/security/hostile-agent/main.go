@@ -213,6 +213,10 @@ var tricks = map[string]func(net.Conn){
 		_ = sendText(c, started, `{"size":5,"mode":"0644","length":5}`)
 		forever(c, data, make([]byte, 1<<18))
 	},
+	"read-endless": func(c net.Conn) {
+		_ = sendText(c, started, `{"size":1000000000000000,"mode":"0644","length":1000000000000000}`)
+		forever(c, data, make([]byte, 1<<18))
+	},
 	"read-lies": func(c net.Conn) { _ = sendText(c, started, `{"size":-1e300,"mode":{},"length":"x"}`) },
 	"read-negative": func(c net.Conn) {
 		_ = sendText(c, started, `{"size":-5,"mode":"`+strings.Repeat("9", 1000)+`","length":-7}`)
