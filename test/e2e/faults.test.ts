@@ -160,6 +160,7 @@ describe("with a counter inside", () => {
       await quietly(api.call("POST", "/sandboxes/keep/checkpoint", { name: "half" }));
       await recovered(["keep"]);
       expect(await api.ok("GET", "/snapshots")).toEqual([]);
+      expect(readdirSync(`${installation.dataDir}/snapshots`)).toEqual([]);
       expect((await api.call("POST", "/snapshots/half/resume", {})).status).toBe(404);
       expect(Number(await api.sh("keep", "sleep 0.3; cat /tmp/counter"))).toBeGreaterThan(before);
     },

@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import type { Api, Json } from "./api.ts";
 import { Installation } from "./harness.ts";
+import { keepingTimes } from "./times.ts";
 
 let installation: Installation;
 let api: Api;
@@ -141,12 +142,11 @@ describe("named snapshots", () => {
     await snapshot("src", "hurt");
     const { id } = await api.ok("GET", "/snapshots/hurt");
     const path = `${installation.dataDir}/snapshots/${id}/state`;
-    const { atime, mtime, size } = statSync(path);
+    const { size } = statSync(path);
     const bytes = readFileSync(path);
     bytes[Math.floor(size / 2)]! ^= 1;
     chmodSync(path, 0o600);
-    writeFileSync(path, bytes);
-    utimesSync(path, atime, mtime);
+    await keepingTimes(path, () => writeFileSync(path, bytes));
     const refused = await api.call("POST", "/snapshots/hurt/resume", {});
     expect(refused.status).toBe(500);
     expect(refused.body.error).toContain("state was changed");
@@ -160,7 +160,7 @@ describe("named snapshots", () => {
     for (const file of ["mem", "disk"]) {
       const path = `${installation.dataDir}/${file === "mem" ? "reserved/" : ""}snapshots/${whole.id}/${file}`;
       const flip = () => {
-        const { atime, mtime, size } = statSync(path);
+        const { size } = statSync(path);
         chmodSync(path, 0o600);
         const fd = openSync(path, "r+");
         const byte = Buffer.alloc(1);
@@ -168,14 +168,13 @@ describe("named snapshots", () => {
         byte[0]! ^= 1;
         writeSync(fd, byte, 0, 1, Math.floor(size / 2));
         closeSync(fd);
-        utimesSync(path, atime, mtime);
       };
-      flip();
+      await keepingTimes(path, flip);
       const told = await api.ok("POST", "/snapshots/hurt/verify");
       expect(told).toMatchObject({ ok: false, compared: true });
       expect(told.files.filter((f: Json) => f.damage)).toMatchObject([{ name: file, damage: "was changed" }]);
       expect((await api.call("GET", "/snapshots/hurt/export")).body.error).toContain(`${file} was changed`);
-      flip();
+      await keepingTimes(path, flip);
       expect(await api.ok("POST", "/snapshots/hurt/verify")).toMatchObject({ ok: true, compared: true });
     }
     await api.ok("DELETE", "/snapshots/hurt");

@@ -1,8 +1,9 @@
 /** Hot, warm, cold: what cools down, what keeps hot, what a wake brings back. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import type { Api } from "./api.ts";
 import { Installation } from "./harness.ts";
+import { keepingTimes } from "./times.ts";
 
 let installation: Installation;
 let api: Api;
@@ -223,12 +224,10 @@ describe("idle", () => {
 });
 
 /** Changes one bit in the middle of a file; size and times stay as they were. */
-function flipBit(path: string): void {
-  const { atime, mtime, size } = statSync(path);
+function flipBit(path: string): Promise<void> {
   const bytes = readFileSync(path);
-  bytes[Math.floor(size / 2)]! ^= 1;
-  writeFileSync(path, bytes);
-  utimesSync(path, atime, mtime);
+  bytes[Math.floor(bytes.length / 2)]! ^= 1;
+  return keepingTimes(path, () => writeFileSync(path, bytes));
 }
 
 describe("damage", () => {
@@ -245,7 +244,7 @@ describe("damage", () => {
       await api.create({ name: "hurt" });
       await api.sh("hurt", "echo kept >/workspace/kept; sync; echo lost >/dev/shm/lost");
       await api.stop("hurt");
-      damage(await dirOf("hurt"));
+      await damage(await dirOf("hurt"));
       const refused = await api.call("POST", "/sandboxes/hurt/exec", { cmd: ["true"] });
       expect(refused.status).toBe(500);
       expect(refused.body.error).toContain("use 'bhatti start --force'");

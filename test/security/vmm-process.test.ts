@@ -123,7 +123,7 @@ describe("what a VMM leaves", () => {
     const script = `
       sub try { my ($what, $done) = @_; print "$what ", ($done ? "yes" : "no"), "\\n" }
       try("fork", defined fork);
-      for my $d ("/", "/out", "/dev", "/usr") { try("symlink $d", symlink("/etc/passwd", "$d/x")); try("mkdir $d", mkdir "$d/y") }
+      for my $d ("/", "/out", "/dev", "/usr") { try("symlink $d", symlink("/etc/passwd", "$d/x")); try("mkdir $d", mkdir "$d/y"); try("file $d", open(my $f, ">", "$d/z")) }
       open(my $m, "+<", "/mem"); try("memory", syswrite($m, "x"));
       try("large", truncate($m, 1 << 40)); try("within", truncate($m, 1 << 20));
       exec "/usr/bin/id";`;
@@ -133,7 +133,7 @@ describe("what a VMM leaves", () => {
     const refused = [
       "fork",
       "large",
-      ...["/", "/out", "/dev", "/usr"].flatMap((d) => [`symlink ${d}`, `mkdir ${d}`]),
+      ...["/", "/out", "/dev", "/usr"].flatMap((d) => [`symlink ${d}`, `mkdir ${d}`, `file ${d}`]),
     ];
     for (const what of refused) expect(said).toContain(`${what} no\n`);
     for (const what of ["memory", "within"]) expect(said).toContain(`${what} yes\n`);
