@@ -13,8 +13,8 @@ const CALLS = [
   /"\/usr\/s?bin\/([a-z][a-z0-9_.-]*)"/g,
 ];
 
-/** Another firewall's and another init's, called only where they are; and a word of our own command line. */
-const NOT_NEEDED = ["iptables-legacy", "systemctl", "exec"];
+/** Another firewall's and another init's, called only where they are; and words of our own command line. */
+const NOT_NEEDED = ["iptables-legacy", "systemctl", "exec", "secret"];
 
 async function called(folders: string[], wanted: (file: string) => boolean): Promise<Map<string, string>> {
   const found = new Map<string, string>();
