@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { hex } from "../../src/lib/ids.ts";
 import type { Api, Json } from "./api.ts";
 import { Installation } from "./harness.ts";
+import { holders } from "./hunt.ts";
 
 const ROOT = `${import.meta.dir}/../..`;
 let installation: Installation;
@@ -272,29 +273,6 @@ describe("the key of secrets", () => {
   }, 240_000);
 });
 
-/** Files below `dir` that hold `needle`, except what `skip` matches. */
-function holders(dir: string, needle: string, skip: RegExp): string[] {
-  const found: string[] = [];
-  const wanted = Buffer.from(needle);
-  for (const name of readdirSync(dir)) {
-    const path = `${dir}/${name}`;
-    if (skip.test(path)) continue;
-    const facts = statSync(path, { throwIfNoEntry: false });
-    if (facts?.isDirectory()) found.push(...holders(path, needle, skip));
-    else if (facts?.isFile() && contains(path, facts.size, wanted)) found.push(path);
-  }
-  return found;
-}
-
-/** In pieces that overlap: some files are gigabytes, most of them holes. */
-function contains(path: string, size: number, wanted: Buffer): boolean {
-  const grep = Bun.spawnSync(["grep", "-qaF", "--", wanted.toString(), path], {
-    stdout: "ignore",
-    stderr: "ignore",
-  });
-  return size > 0 && grep.exitCode === 0;
-}
-
 describe("a secret is nowhere else on the host", () => {
   test("not in the data folder, the template, a disk, a log, an event, a listing, an argument", async () => {
     const value = canary("hunted");
@@ -333,14 +311,14 @@ describe("a secret is nowhere else on the host", () => {
     await api.sh("hunted", "sync");
     // The reserve is looked at as the files in it.
     const memory = new RegExp(`/reserved/sandboxes/${made.engine_id}$|/memory.img$`);
-    const own = holders(`${installation.dataDir}/reserved/sandboxes/${made.engine_id}`, value, /^$/);
+    const own = holders(`${installation.dataDir}/reserved/sandboxes/${made.engine_id}`, [value]);
     // The twin: the hunt finds what is there.
     expect(own).toEqual([expect.stringMatching(/mem/)]);
     expect(readdirSync(`${installation.dataDir}/templates`).length).toBeGreaterThan(0);
-    expect(holders(installation.dataDir, value, memory)).toEqual([]);
+    expect(holders(installation.dataDir, [value], memory)).toEqual([]);
     // Asleep, too: the device state and disk are written now.
     await api.stop("hunted", { sync: true });
-    expect(holders(installation.dataDir, value, memory)).toEqual([]);
+    expect(holders(installation.dataDir, [value], memory)).toEqual([]);
     const told = [
       await api.ok("GET", "/secrets"),
       await api.ok("GET", "/sandboxes"),
