@@ -11,7 +11,7 @@ import { withProgress } from "./progress.ts";
 import { createApp } from "./server.ts";
 import { Shares } from "./shares.ts";
 
-const limits = { atOnce: { api: 3, traffic: 2, public: 2 }, bytes: 1000, rate: { burst: 20, perSecond: 10 } };
+const limits = { atOnce: { api: 3, traffic: 2 }, bytes: 1000, rate: { burst: 20, perSecond: 10 } };
 let shares: Shares;
 let left = false;
 let failures: string[];

@@ -14,7 +14,5 @@ export interface User {
   maxStorageMb: number;
   maxImages: number;
   maxSecrets: number;
-  /** Ports with a URL. */
-  maxPublished: number;
   createdAt: string;
 }
