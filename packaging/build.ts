@@ -1,7 +1,6 @@
-/** Builds dist/bhatti: one executable with the guest agent and the edge inside. Usage: bun packaging/build.ts [FILE] (after lohar/build.sh and edge/build.sh). */
+/** Builds dist/bhatti: one executable with the guest agent inside. Usage: bun packaging/build.ts [FILE] (after lohar/build.sh). */
 const root = `${import.meta.dir}/..`;
 const lohar = `${root}/dist/lohar`;
-const edge = `${root}/dist/edge`;
 const outfile = process.argv[2] ?? `${root}/dist/bhatti`;
 
 const result = await Bun.build({
@@ -22,14 +21,11 @@ const result = await Bun.build({
   },
   plugins: [
     {
-      name: "embed-programs",
+      name: "embed-lohar",
       setup(build) {
-        build.onLoad({ filter: /embedded\.ts$/ }, () => ({
+        build.onLoad({ filter: /lohar-asset\.ts$/ }, () => ({
           loader: "ts",
-          contents: `import lohar from ${JSON.stringify(lohar)} with { type: "file" };
-import edge from ${JSON.stringify(edge)} with { type: "file" };
-export const embedded = { lohar, edge };
-`,
+          contents: `import path from ${JSON.stringify(lohar)} with { type: "file" };\nexport const embedded = path;\n`,
         }));
       },
     },
