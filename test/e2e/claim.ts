@@ -22,13 +22,16 @@ export interface Claim {
 
 /**
  * Takes a network base that no living process holds; `release` gives it back. Names start with `prefix`. Written down in the
- * file of BHATTI_TEST_CLAIMS, so that a run can look for what it left (leftovers.ts).
+ * file of BHATTI_TEST_CLAIMS, so that a run can look for what it left (leftovers.ts). A holder that was killed could remove
+ * nothing, and its VMs live on as they should: that is done here, before anybody builds there again.
  */
 export function claimBase(): { base: number; prefix: string; release(): void } {
   mkdirSync(DIR, { recursive: true });
   for (let base = 1; base <= BASES; base++) {
     const file = fileOf(base);
-    if (!take(file)) continue;
+    const taken = take(file);
+    if (!taken) continue;
+    if (taken === "from the dead") clear(base);
     const claim: Claim = { base, prefix: prefixOf(base), pid: process.pid };
     const record = process.env.BHATTI_TEST_CLAIMS;
     if (record) appendFileSync(record, `${JSON.stringify(claim)}\n`);
@@ -52,9 +55,18 @@ export function claimAgain(record: string): { base: number; prefix: string; rele
     .map(({ base, prefix }) => ({ base, prefix, release: () => unlinkSync(fileOf(base)) }));
 }
 
+/** In a process of its own: who claims cannot wait for promises. */
+function clear(base: number): void {
+  const script = [`${import.meta.dir}/leftovers.ts`, "--base", String(base)];
+  const done = Bun.spawnSync([process.execPath, ...script], { stdout: "pipe", stderr: "pipe" });
+  const [text, errors] = [done.stdout.toString(), done.stderr.toString()];
+  if (errors) throw new Error(`base ${base} of a killed test process cannot be cleared: ${errors}`);
+  if (text) console.error(`a killed test process had base ${base}\n${text.trimEnd()}`);
+}
+
 const fileOf = (base: number) => `${DIR}/base-${base}`;
 
-function prefixOf(base: number): string {
+export function prefixOf(base: number): string {
   const letter = (n: number) => String.fromCharCode(97 + (n % 26));
   return `t${letter(Math.floor(base / 26))}${letter(base)}`;
 }
@@ -71,17 +83,17 @@ export async function exclusively<T>(name: string, work: () => Promise<T>): Prom
   }
 }
 
-/** True when `file` is now ours. A claim of a process that ended is void; taking it over is guarded by a directory. */
-function take(file: string): boolean {
+/** How `file` became ours; null when it did not. A claim of a process that ended is void; a directory guards taking it over. */
+function take(file: string): "new" | "from the dead" | null {
   try {
     writeFileSync(file, String(process.pid), { flag: "wx" });
-    return true;
+    return "new";
   } catch {}
   try {
-    if (alive(Number(readFileSync(file, "utf8")))) return false;
+    if (alive(Number(readFileSync(file, "utf8")))) return null;
     mkdirSync(`${file}.guard`);
   } catch {
-    return false;
+    return null;
   }
   try {
     if (!alive(Number(readFileSync(file, "utf8")))) unlinkSync(file);
@@ -89,7 +101,7 @@ function take(file: string): boolean {
   } finally {
     rmdirSync(`${file}.guard`);
   }
-  return take(file);
+  return take(file) && "from the dead";
 }
 
 function alive(pid: number): boolean {

@@ -20,6 +20,7 @@ import { run } from "../../src/lib/run.ts";
 import { hostMemory } from "../../src/sandboxes/memory.ts";
 import { unmountReserve } from "../../src/storage/reserve.ts";
 import { Api } from "./api.ts";
+import { BASE_VARIABLE } from "./base-leftovers.ts";
 import { claimBase, exclusively } from "./claim.ts";
 
 /** Kept between runs: kernel and image are the same for every test. */
@@ -197,6 +198,7 @@ export class Installation {
         ...process.env,
         BHATTI_CONFIG: `${this.dataDir}/config.yaml`,
         BHATTI_FAULT_FILE: this.faultFile,
+        [BASE_VARIABLE]: String(this.base),
         ...this.options.env,
         ...env,
       } as Record<string, string>,
