@@ -17,13 +17,6 @@ import type { Api } from "./api.ts";
 import { driveInJail, IN_JAIL } from "./machine.ts";
 import { assertMemoryFile, keepState } from "./state.ts";
 
-/** How often the end of a process that is not our child is looked for, once its socket closed, ms. */
-const POLL_MS = 5;
-const LEFT_POLL_MS = 1000;
-/** How long a VMM may live without its control channel, ms. */
-const LAST_MS = 2000;
-/** For its keeper to write down what came last, where we do not see the keeper's end, ms. */
-const SETTLE_MS = 50;
 /** A save writes every page that changed, and waits for the disk, ms. */
 const SAVE_MS = 300_000;
 
@@ -135,26 +128,15 @@ export class FirecrackerVm implements Vm {
   }
 
   private async watch(childExit: Promise<number | null> | undefined): Promise<VmExit> {
-    const uncontrolled = this.api.closed.then(async (byVmm) => {
-      if (!byVmm) return;
-      // The channel closes a moment before the process is gone. A VMM that runs on without one can neither be paused nor
-      // stopped nor saved: it is hostile or broken.
-      for (const end = Date.now() + LAST_MS; this.host.alive() && Date.now() < end; )
-        await Bun.sleep(POLL_MS);
-      this.host.signal();
-    });
+    const uncontrolled = this.host.endUnled(this.api.closed);
     let code: number | null = null;
     if (childExit) {
       code = await childExit;
       // Its keeper ends with it. A VMM that outlives its keeper has nobody to tell of its end.
-      while (this.host.alive()) {
-        this.host.signal();
-        await Bun.sleep(POLL_MS);
-      }
+      await this.host.endSurely();
     } else {
       await uncontrolled;
-      while (this.host.alive()) await Bun.sleep(this.left ? LEFT_POLL_MS : POLL_MS);
-      await Bun.sleep(SETTLE_MS);
+      await this.host.gone(() => this.left);
     }
     this.api.close();
     this.unlock();

@@ -15,14 +15,6 @@ import { explain, lastWords } from "../host/words.ts";
 import type { Qmp, QmpEvent } from "./qmp.ts";
 import { saveState } from "./state.ts";
 
-/** How often the end of a process that is not our child is looked for, once its socket closed, ms. */
-const POLL_MS = 5;
-const LEFT_POLL_MS = 1000;
-/** How long a VMM may live without its control channel, ms. */
-const LAST_MS = 2000;
-/** For its keeper to write down what came last, where we do not see the keeper's end, ms. */
-const SETTLE_MS = 50;
-
 export class QemuVm implements Vm {
   readonly exited: Promise<VmExit>;
   outOfSpace = false;
@@ -128,20 +120,12 @@ export class QemuVm implements Vm {
   }
 
   private async watch(childExit: Promise<number | null> | undefined): Promise<VmExit> {
-    const uncontrolled = this.qmp.closed.then(async (byVmm) => {
-      if (!byVmm) return;
-      // The channel closes a moment before the process is gone. A VMM that runs on without one can neither be paused nor
-      // stopped nor saved: it is hostile or broken.
-      for (const end = Date.now() + LAST_MS; this.host.alive() && Date.now() < end; )
-        await Bun.sleep(POLL_MS);
-      this.host.signal();
-    });
+    const uncontrolled = this.host.endUnled(this.qmp.closed);
     let code: number | null = null;
     if (childExit) code = await childExit;
     else {
       await uncontrolled;
-      while (this.host.alive()) await Bun.sleep(this.left ? LEFT_POLL_MS : POLL_MS);
-      await Bun.sleep(SETTLE_MS);
+      await this.host.gone(() => this.left);
     }
     this.qmp.close();
     await this.cleanUp();
