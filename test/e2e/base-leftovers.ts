@@ -21,11 +21,13 @@ export async function removeLeftovers(base: number, prefix: string, tell: Tell):
   const names = new Names(prefix, base);
   const of = `of base ${base}`;
   await endProcesses(of, tell, (pid) => variables(pid).includes(`${BASE_VARIABLE}=${base}`));
-  // VMMs and resolvers. The keeper of a VMM ends with it.
-  await endProcesses(of, tell, (pid) => {
+  // VMMs and resolvers; keepers, whose VMM ends with them.
+  const ours = (pid: number) => {
     const uid = Number(/^Uid:\s+(\d+)/m.exec(read(pid, "status"))?.[1] ?? 0);
     return uid >= names.uid(0) && uid < names.uid(0) + UIDS;
-  });
+  };
+  const netns = new RegExp(`\\0--netns\\0${prefix}\\d+\\0`);
+  await endProcesses(of, tell, (pid) => ours(pid) || netns.test(read(pid, "cmdline")));
   // Stand-ins of the network tests: they have no slot.
   for (const name of list("/run/netns").filter((name) => name.startsWith(`${prefix}-`))) {
     tell(`namespace ${name}`);
@@ -64,8 +66,8 @@ export async function endProcesses(
       process.kill(pid, "SIGKILL");
     } catch {} // it ended by itself
   }
-  // A process that nobody has waited for has no command line any more.
-  const lives = (pid: number) => read(pid, "cmdline") !== "";
+  // One that nobody has waited for has closed its files: what it had mounted or bound is free.
+  const lives = (pid: number) => /^State:\s+[^ZX]/m.test(read(pid, "status"));
   for (const end = Date.now() + GONE_MS; pids.some(lives) && Date.now() < end; ) await Bun.sleep(20);
 }
 
