@@ -186,3 +186,43 @@ test("a suite that failed is run once more where that is asked for, and named wh
   expect(plain.output).toContain("shaky: \n");
   expect(plain.results[0]).toStartWith("s 0 1 0");
 }, 30_000);
+
+test("a process that has ended and waits for its parent is not left over; one that lives is", async () => {
+  // A base that no claim on this machine gets, and its first user.
+  const uid = 200_000 + 240 * 5000;
+  const leftovers = () =>
+    Bun.spawnSync([process.execPath, "test/e2e/leftovers.ts", "--base", "240"], { cwd: ROOT });
+  const parent = (program: string) =>
+    Bun.spawn(
+      [
+        "perl",
+        "-e",
+        `if (my $p = fork) { print "$p\\n"; $| = 1; print ""; sleep 60 } exec qw(setpriv --reuid=${uid} ${program})`,
+      ],
+      { stdout: "pipe" },
+    );
+  const childOf = async (child: { stdout: ReadableStream<Uint8Array> }) => {
+    const { value } = await child.stdout.getReader().read();
+    return Number(new TextDecoder().decode(value));
+  };
+  const is = async (pid: number, wanted: RegExp) => {
+    const status = () => readFileSync(`/proc/${pid}/status`, "utf8");
+    for (let i = 0; i < 200 && !(wanted.test(status()) && status().includes(`Uid:\t${uid}`)); i++)
+      await Bun.sleep(20);
+    expect(status()).toMatch(wanted);
+  };
+  const [ended, living] = [parent("true"), parent("sleep 60")];
+  try {
+    await is(await childOf(ended), /^State:\tZ/m);
+    const pid = await childOf(living);
+    await is(pid, /^State:\tS/m);
+    const first = leftovers();
+    expect([first.exitCode, first.stdout.toString().trim().split("\n")]).toEqual([
+      1,
+      [expect.stringContaining(`left over: process ${pid} of base 240: sleep 60`)],
+    ]);
+    expect(leftovers().exitCode).toBe(0);
+  } finally {
+    for (const one of [ended, living]) one.kill("SIGKILL");
+  }
+}, 30_000);

@@ -61,7 +61,9 @@ export async function endProcesses(
     .map(Number)
     .filter((pid) => pid !== process.pid && wanted(pid));
   for (const pid of pids) {
-    tell(`process ${pid} ${what}: ${read(pid, "cmdline").replaceAll("\0", " ").slice(0, 120)}`);
+    const line = read(pid, "cmdline").replaceAll("\0", " ").slice(0, 120);
+    // One without a command line has given up its memory: it ends, or waits for its parent to ask how it ended.
+    if (line) tell(`process ${pid} ${what}: ${line}`);
     try {
       process.kill(pid, "SIGKILL");
     } catch {} // it ended by itself
