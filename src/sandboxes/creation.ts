@@ -115,6 +115,7 @@ export class Creation {
       mode: file.mode,
     }));
     let timings: Record<string, number> = {};
+    /** What the VM is being cloned from, until it runs. */
     let template: CloneSource | null = null;
     const attempt = async () => {
       const room = deps.quota.take(user, blocks(image.path), "this sandbox");
@@ -134,7 +135,10 @@ export class Creation {
         timings = await deps.templates.with(shape, async (clone) => {
           if (!clone) deps.rows.update(row, { created_from: "boot" });
           if (!waiting) template = clone;
-          return actor.comingUp(() => create(actor, { clone, image: image.path, files, waiting }));
+          const runs = () => {
+            template = null;
+          };
+          return actor.comingUp(() => create(actor, { clone, image: image.path, files, waiting, runs }));
         });
       }).finally(() => {
         if (waiting) deps.pool.handedOver(waiting);

@@ -16,6 +16,8 @@ export interface CreateSource {
   image: string;
   /** A VM that waits for an owner; its files and its namespace are the ones the row names. */
   waiting?: WaitingVm | null;
+  /** Called when the VM runs: what fails from here on is no fault of the files it came from. */
+  runs?: () => void;
   files: { path: string; content: string; mode: string }[];
 }
 
@@ -67,6 +69,7 @@ export async function create(actor: Actor, source: CreateSource): Promise<Record
     if (bytes > (await stat(disk)).size) await vm.resizeDrive("root", bytes);
   }
   await vm.resume();
+  source.runs?.();
   t.reached("running");
 
   row.token = from?.token ?? "";
