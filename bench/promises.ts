@@ -46,10 +46,11 @@ export const PROMISES: Promised[] = [
     rows: ["create to first exec, VM waiting"],
   },
   {
-    text: "create without a waiting VM / raw QEMU restore",
-    limit: 6,
+    // Not over the raw restore alone: a create ends with a guest that has answered, as a first exec does.
+    text: "create without a waiting VM / raw restore to first exec",
+    limit: 1,
     unit: "×",
-    rows: ["create, pool empty", "floor: raw VMM restore to vCPUs running"],
+    rows: ["create, pool empty", "floor: raw VMM restore to first exec"],
     value: ratio,
   },
   {

@@ -69,20 +69,23 @@ export class GuestClient implements Guest {
   }
 
   async ready(deadlineMs: number, signal?: AbortSignal) {
-    const end = Date.now() + deadlineMs;
-    for (let wait = 25; ; wait = Math.min(wait * 1.5, 1000)) {
+    const began = performance.now();
+    for (;;) {
       signal?.throwIfAborted();
+      const waited = performance.now() - began;
+      // Short attempts: a SYN that a booting guest loses would be repeated only after a second. They grow with the wait, so
+      // that a guest which is slow gets time to answer, and none is met later than by a tenth of its boot.
+      const attempt = Math.min(Math.max(100, waited / 10), 1000);
       try {
-        // Short attempts: a SYN that a booting guest loses would be repeated only after a second.
-        const connection = await orAbort(this.dial(Math.max(wait, 100)), signal);
+        const connection = await orAbort(this.dial(attempt), signal);
         this.keep(connection);
         return connection.welcome;
       } catch (error) {
         signal?.throwIfAborted();
         if (error instanceof GuestError && error.code !== "lost") throw error;
-        if (Date.now() + wait > end)
+        if (waited + attempt > deadlineMs)
           throw new GuestError("lost", `the guest's agent did not answer within ${deadlineMs} ms`);
-        await Bun.sleep(Math.min(wait, 20));
+        await Bun.sleep(20);
       }
     }
   }

@@ -65,7 +65,7 @@ export class HostNetwork implements Network {
     this.tables = new HostTables(this.names, (options.allowedPrivate ?? []).map(checkCidr), log);
     this.slots = new Slots(this.names);
     this.dns = new Dns(options.dnsUpstreams, this.names.uid(0), (index) => this.names.subnet(index), log);
-    this.bridges = new OwnerBridges(this.names, this.tables, this.dns);
+    this.bridges = new OwnerBridges(this.names, this.tables, this.dns, this.options.log);
     this.pool = new Pool(options.poolSize, this.slots, log, {
       build: (slot) => buildNamespace(this.names, slot, this.tapKind),
       remove: (...slots) => removeNamespace(this.names, ...slots),
@@ -183,7 +183,7 @@ export class HostNetwork implements Network {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.pool.stop(), this.sweep.stop()]);
+    await Promise.all([this.pool.stop(), this.sweep.stop(), this.bridges.settled()]);
     await Promise.all([this.dns.stop(), this.tables.stop()]);
     this.helpers.release();
   }
@@ -197,9 +197,9 @@ export class HostNetwork implements Network {
     this.helpers.forget();
   }
 
-  /** Resolves when what an earlier daemon left is gone, and the pool is full (or cannot be filled). */
+  /** Resolves when what nobody needs any more is gone, and the pool is full (or cannot be filled). */
   async settled(): Promise<void> {
-    await Promise.all([this.sweep.settled(), this.pool.settled()]);
+    await Promise.all([this.sweep.settled(), this.pool.settled(), this.bridges.settled()]);
   }
 
   private async bring(owner: Owner, net: SandboxNet): Promise<void> {
@@ -241,7 +241,7 @@ export class HostNetwork implements Network {
     await this.tables.removePort(this.portOf(net));
     // The address may pass to another sandbox, and what others still send to this one is not meant for that.
     await this.forgetConnections(net.address);
-    await this.bridges.release(owner.subnetIndex, net.slot);
+    this.bridges.release(owner.subnetIndex, net.slot);
   }
 
   private holder(net: SandboxNet): Held | undefined {

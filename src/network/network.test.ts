@@ -92,6 +92,7 @@ describe.skipIf(!isRoot)("two owners, three sandboxes", () => {
     async () => {
       await network.settled();
       await network.release(lab.bob, net("b1"));
+      await network.settled();
       expect(await lab.leftovers()).not.toContain(`${lab.prefix}b2`);
       await network.release(lab.bob, net("b1"));
       expect(network.plan(lab.bob).address).toBe(net("b1").address);

@@ -1,5 +1,6 @@
 /** A bridge and a DNS responder per owner, there from the first attached sandbox to the last. */
 import { existsSync } from "node:fs";
+import type { Logger } from "pino";
 import { KeyedMutex } from "../lib/keyed-mutex.ts";
 import type { Dns, Responder } from "./dns/dns.ts";
 import { sysctl } from "./host-state.ts";
@@ -16,11 +17,14 @@ interface OwnerBridge {
 export class OwnerBridges {
   private readonly owners = new Map<number, OwnerBridge>();
   private readonly turn = new KeyedMutex<number>();
+  /** Removals under way. */
+  private readonly removals = new Set<Promise<void>>();
 
   constructor(
     private readonly names: Names,
     private readonly tables: HostTables,
     private readonly dns: Dns,
+    private readonly log: Logger,
   ) {}
 
   /** Makes sure that the owner's bridge is up and answers DNS, and keeps it for `slot`. On failure `slot` holds nothing. */
@@ -37,22 +41,35 @@ export class OwnerBridges {
         owner.responder = await this.dns.listen(index, this.names.gateway(index));
       });
     } catch (error) {
-      await this.release(index, slot).catch(() => {});
+      this.release(index, slot);
       throw error;
     }
   }
 
-  /** Gives up the hold of `slot`; the last one takes the bridge down. */
-  async release(index: number, slot: number): Promise<void> {
-    await this.turn.with(index, async () => {
-      const owner = this.owners.get(index);
-      if (!owner?.members.delete(slot) || owner.members.size > 0) return;
-      owner.responder?.stop();
-      owner.responder = null;
-      await this.remove(index);
-      // Somebody may have come meanwhile; their turn is next and they hold this very entry.
-      if (owner.members.size === 0) this.owners.delete(index);
-    });
+  /**
+   * Gives up the hold of `slot`. With the last one the bridge goes, in the background: taking it apart takes the kernel longer
+   * than all else of a destroy. What stays of it is of no harm: nothing is attached, and the owner's next sandbox takes it up.
+   */
+  release(index: number, slot: number): void {
+    const owner = this.owners.get(index);
+    if (!owner?.members.delete(slot) || owner.members.size > 0) return;
+    const removal = this.turn
+      .with(index, async () => {
+        // Somebody came meanwhile and holds this very entry, or another removal was first.
+        if (owner.members.size > 0 || this.owners.get(index) !== owner) return;
+        owner.responder?.stop();
+        owner.responder = null;
+        await this.remove(index);
+        if (owner.members.size === 0) this.owners.delete(index);
+      })
+      .catch((err) => this.log.warn({ err }, "the bridge of an owner could not be removed"))
+      .finally(() => this.removals.delete(removal));
+    this.removals.add(removal);
+  }
+
+  /** Resolves when no bridge is being removed. */
+  async settled(): Promise<void> {
+    while (this.removals.size > 0) await Promise.all(this.removals);
   }
 
   /** Removes those of `indexes` that nobody needs, in the background: an earlier daemon left them. */
