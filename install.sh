@@ -2,8 +2,10 @@
 # Sets up a bhatti server on this machine, or repairs it: safe to run again.
 #
 #   sudo ./install.sh [--storage DIR] [--no-loopback] [--distro debian|ubuntu] [--listen ADDR:PORT] [--memory-pool SIZE]
+#                     [--firecracker DIR|release]
 #   sudo ./install.sh --uninstall [--purge]
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$(readlink -f "$0")")"
 LOG=${BHATTI_INSTALL_LOG:-/var/log/bhatti-install.log}
 # shellcheck source=packaging/lib.sh
@@ -17,6 +19,8 @@ usage: sudo ./install.sh [options]
   --memory-pool SIZE the reserve for guest memory, allocated (default: the host's memory and a quarter, at most a
                      quarter of the free disk), e.g. 32G
   --no-loopback      use /var/lib/bhatti as it is, even without reflink
+  --firecracker DIR  install Firecracker and its jailer from this folder; `release` instead of a folder downloads the
+                     release that this version is made for. Used with 'engine: firecracker' in the configuration
   --distro NAME      what the minimal image is made of: debian (13, default) or, untested, ubuntu (24.04)
   --listen ADDR      address of the API (default 127.0.0.1:8080)
   --uninstall        remove the server; data, users and configuration stay
@@ -26,12 +30,18 @@ TEXT
 }
 
 setup_args=()
-uninstall=0 purge=0 yes=0
+uninstall=0 purge=0 yes=0 firecracker=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --storage | --distro | --listen | --memory-pool)
       [ $# -ge 2 ] || die "$1 needs a value"
       setup_args+=("$1" "$2")
+      shift
+      ;;
+    --firecracker)
+      [ $# -ge 2 ] || die "$1 needs a folder, or the word release"
+      firecracker=$2
+      [ "$2" = release ] || firecracker=$(cd "$from" && readlink -e "$2") || die "$2 does not exist"
       shift
       ;;
     --no-loopback) setup_args+=("$1") ;;
@@ -68,6 +78,7 @@ if [ "$uninstall" = 1 ]; then
   [ "$purge" = 1 ] && args+=(--purge)
   "$program" host uninstall "${args[@]}"
   rm -f /usr/local/bin/bhatti
+  rm -rf /usr/local/lib/bhatti
   if [ "$purge" = 1 ]; then
     rm -f "$LOG"
     say "bhatti is removed"
@@ -95,6 +106,11 @@ give_back
 if ! cmp -s dist/bhatti /usr/local/bin/bhatti; then
   install -m 0755 dist/bhatti /usr/local/bin/.bhatti.new
   mv -f /usr/local/bin/.bhatti.new /usr/local/bin/bhatti
+fi
+if [ -n "$firecracker" ]; then
+  args=("$firecracker")
+  [ "$firecracker" != release ] || args=()
+  bun packaging/firecracker.ts "${args[@]}" 2>&1 | tee -a "$LOG" || die "Firecracker was not installed; nothing else was touched"
 fi
 step 4 "server"
 /usr/local/bin/bhatti host setup "${setup_args[@]}" 2>&1 | tee >(sed 's/bht_[0-9a-f]*/bht_…/' >>"$LOG")

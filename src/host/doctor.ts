@@ -48,7 +48,7 @@ export async function runDoctor(): Promise<Check[]> {
     ["kernel", "guest kernel", async () => ok(createKernels(config.dataDir).current().version)],
     ["image", "minimal image", async () => image(config.dataDir)],
     ["engine", "engine", async () => engine(config)],
-    ["firecracker", "Firecracker", async () => firecracker()],
+    ["firecracker", "Firecracker", async () => firecracker(config)],
     ["storage", "storage", async () => storage(config.dataDir)],
     ["space", "disk space", async () => space(config.dataDir)],
     ["reserve", "memory reserve", async () => reserve(config.dataDir)],
@@ -111,12 +111,11 @@ async function engine({ engine: wanted, dataDir }: Config) {
 }
 
 /** Whether it is there, and whether its project still repairs this release. */
-async function firecracker() {
-  const remedy = "sudo ./install.sh, or ./install.sh --firecracker DIR for a machine without a network";
+async function firecracker({ engine: wanted }: Config) {
+  const remedy =
+    "sudo ./install.sh --firecracker release, or --firecracker DIR on a machine without a network";
   if (!existsSync(FIRECRACKER_DIR))
-    return existsSync("/dev/kvm")
-      ? warn("not installed", remedy)
-      : ok("not installed, and not needed without KVM");
+    return wanted === "firecracker" ? fail("not installed", remedy) : ok("not installed");
   const { version } = findBinaries(FIRECRACKER_DIR);
   const until = supportedUntil(version);
   if (!until)
