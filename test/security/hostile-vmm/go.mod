@@ -1,0 +1,3 @@
+module hostile-vmm
+
+go 1.24
