@@ -110,7 +110,7 @@ fi
 if [ -n "$firecracker" ]; then
   args=("$firecracker")
   [ "$firecracker" != release ] || args=()
-  bun packaging/firecracker.ts "${args[@]}" 2>&1 | tee -a "$LOG" || die "Firecracker was not installed; nothing else was touched"
+  bun packaging/firecracker.ts "${args[@]}" 2>&1 | tee -a "$LOG" || die "Firecracker was not installed"
 fi
 step 4 "server"
 /usr/local/bin/bhatti host setup "${setup_args[@]}" 2>&1 | tee >(sed 's/bht_[0-9a-f]*/bht_…/' >>"$LOG")
