@@ -67,7 +67,8 @@ export async function mountReserve(choice: ReserveChoice, note: (text: string) =
     if (changer)
       throw new Error(`${image} is not safe for data: ${changer} can be changed by others than root`);
     await allocate(image);
-    const device = (await run(["losetup", "--find", "--show", image])).trim();
+    // Somebody else's mount namespace may hold the file system that we unmounted: a second device of it would not be mounted.
+    const device = (await attachedTo(image)) ?? (await run(["losetup", "--find", "--show", image])).trim();
     try {
       // Guest memory is in the page cache once: not a second time below the loop device. Some file systems cannot.
       await run(["losetup", "--direct-io=on", device]).catch(() => {});
@@ -79,6 +80,11 @@ export async function mountReserve(choice: ReserveChoice, note: (text: string) =
     }
   }
   await neverGiveBack(mountedAt(dir)!);
+}
+
+async function attachedTo(image: string): Promise<string | null> {
+  const listed = await run(["losetup", "--noheadings", "--output", "NAME", "--associated", image]);
+  return listed.trim().split("\n")[0]?.trim() || null;
 }
 
 async function makeImage(image: string, sizeMb: number): Promise<void> {
