@@ -194,12 +194,16 @@ async function firewall() {
 }
 
 async function daemon(dataDir: string) {
-  const { url } = JSON.parse(readFileSync(daemonFile(dataDir), "utf8")) as { url: string };
+  const start = "sudo bhatti host service start";
+  const file = daemonFile(dataDir);
+  // Neither is its folder while nothing mounted it.
+  if (!existsSync(file)) return fail("does not run", start);
+  const { url } = JSON.parse(readFileSync(file, "utf8")) as { url: string };
   const answers = await new Http({ url }).request("GET", "/health", { timeoutMs: 3000 }).then(
     () => true,
     () => false,
   );
-  return answers ? ok(`answers at ${url}`) : fail("does not answer", "sudo bhatti host service start");
+  return answers ? ok(`answers at ${url}`) : fail("does not answer", start);
 }
 
 async function key() {
