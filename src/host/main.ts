@@ -16,7 +16,7 @@ const HELP = `usage: bhatti host COMMAND
   memory-pool SIZE                         makes the reserve for guest memory larger, e.g. 64G
   kernel                                   install the distribution's newest guest kernel
   secret-key [show|rotate|forget]          key of stored secrets; 'forget' removes those whose key is lost
-  image NAME [--distro D] [--force]        build the image 'minimal'
+  image minimal [--distro D] [--force]     build the image
   service start|stop|restart|status        the daemon ('stop --save' saves running sandboxes first)
   supervise                                run the daemon and keep it running (without systemd)
   uninstall [--purge]                      remove the server; --purge also its data
@@ -104,6 +104,8 @@ export async function hostMain(args: string[]): Promise<number> {
       await (await import("./secret-key.ts")).secretKey(loadConfig(), argument);
       return 0;
     case "image":
+      if (argument !== undefined && argument !== "minimal")
+        throw usage(`image ${argument}: only 'minimal' can be built yet`);
       await buildImage({
         dataDir: loadConfig().dataDir,
         name: argument ?? "minimal",

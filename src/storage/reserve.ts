@@ -9,6 +9,7 @@
 import { existsSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { conflict } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import { changedByOthers } from "../lib/root-only.ts";
 import { run } from "../lib/run.ts";
@@ -154,10 +155,13 @@ export async function keepAllocated(dir: string): Promise<void> {
 /** Makes the reserve larger while it is in use; MiB. Throws when it is that large already, or the disk has no room. */
 export async function growReserve({ dataDir, image, sizeMb }: ReserveChoice): Promise<void> {
   const device = mountedAt(reserveDir(dataDir));
-  if (!device) throw new Error("the reserve is not mounted: start the daemon first");
+  if (!device) throw conflict("the reserve is not mounted", "sudo bhatti host service start");
   const bytes = sizeMb * 1048576;
   if (bytes <= statSync(image).size)
-    throw new Error(`${image} has ${statSync(image).size / 1048576} MiB already`);
+    throw conflict(
+      `${image} has ${statSync(image).size / 1048576} MiB already`,
+      "ask for more: it is only made larger",
+    );
   await run(["fallocate", "-l", String(bytes), image]);
   await run(["losetup", "--set-capacity", device]);
   await run(["xfs_growfs", "-d", reserveDir(dataDir)]);

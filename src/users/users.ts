@@ -142,7 +142,10 @@ export class Users {
           .query<{ n: number }, [string]>(`SELECT count(*) AS n FROM ${table} WHERE ${column} = ?`)
           .get(user.id);
         if (row && row.n > 0)
-          throw conflict(`user "${name}" still owns ${row.n} ${table}`, `destroy them first`);
+          throw conflict(
+            `user "${name}" still owns ${row.n} ${table}`,
+            `the user destroys them; without their key: bhatti user rotate-key ${name} gives you one`,
+          );
       }
       this.store.db.query("DELETE FROM users WHERE id = ?").run(user.id);
     });

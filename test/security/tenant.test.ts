@@ -237,7 +237,7 @@ test("disk that is held is bounded as well: creates at once, snapshots, forks, i
   for (const { name } of await hoard.ok<Json[]>("GET", "/sandboxes")) await hoard.destroy(name);
   await hoard.ok("DELETE", "/snapshots/s");
   expect(await me()).toMatchObject({ storage_mb: 0 });
-}, 120_000);
+}, 600_000);
 
 const importOf = (
   api: Api,

@@ -1,5 +1,6 @@
 /** Failures on their way to stderr: one line of what, one of what to do; or one JSON object. */
 import { ApiError, TransportError } from "../../client/error.ts";
+import { AppError } from "../../lib/errors.ts";
 import { CliError, EXIT } from "./errors.ts";
 import { clean, dim, jsonMode, red, write } from "./output.ts";
 
@@ -55,6 +56,8 @@ function tell(error: unknown): Told {
       remedy: error.remedy,
       exit: exitOf(error),
     };
+  if (error instanceof AppError)
+    return { error: error.message, code: error.code, remedy: error.remedy, exit: EXIT.failure };
   return {
     error: error instanceof Error ? error.message : String(error),
     code: "internal",

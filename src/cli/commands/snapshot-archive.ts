@@ -7,6 +7,12 @@ import { define, options } from "../base/program.ts";
 import { meter, withSpinner } from "../base/progress.ts";
 import { source, toFile, toStdout } from "./local-file.ts";
 
+/** That of the file without its endings; what a name cannot have becomes a dash. */
+const nameOf = (file: string): string =>
+  basename(file)
+    .replace(/(\.tar)?(\.zst)?$/, "")
+    .replace(/[^A-Za-z0-9._-]+/g, "-");
+
 /** `snapshot export`. */
 export const exportCommand = () =>
   define(
@@ -64,7 +70,7 @@ export const importCommand = () =>
     .action(async (file: string, _flags, self) => {
       const flags = options<{ name?: string; cold?: boolean; trustState?: boolean }>(self);
       if (flags.cold && flags.trustState) throw usage("--cold and --trust-state exclude each other");
-      const name = flags.name ?? (file === "-" ? undefined : basename(file).replace(/(\.tar)?(\.zst)?$/, ""));
+      const name = flags.name ?? (file === "-" ? undefined : nameOf(file));
       if (!name) throw usage("--name is required when the archive comes from stdin");
       const client = connect(flags);
       const progress = meter(clean(name));
