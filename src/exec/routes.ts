@@ -3,7 +3,7 @@ import { type Context, Hono } from "hono";
 import { type About, named } from "../guest/errors.ts";
 import type { ExecRequest } from "../guest/guest.ts";
 import { decode } from "../http/decode.ts";
-import { encode, reply } from "../http/json.ts";
+import { answerText, encode, reply } from "../http/json.ts";
 import { only } from "../http/server.ts";
 import { hex } from "../lib/ids.ts";
 import { signalOf } from "../sandboxes/request-lease.ts";
@@ -11,6 +11,11 @@ import type { GuestLease, Sandboxes } from "../sandboxes/service.ts";
 import type { AppEnv } from "../users/app-env.ts";
 import { aboutOf, notStarted, notStartedError, toExec, told, withSecrets } from "./request.ts";
 import { execSchema } from "./schemas.ts";
+
+/** An answer of which nothing is read for so long is given up, s. */
+const UNREAD_S = 120;
+const NO_ROOM =
+  "[output dropped: answers that you have not read fill your share of the server's memory; read them, or stream the output]";
 
 /** Combined output of a buffered exec, bytes. */
 const OUTPUT_CAP = 10 * 1024 * 1024;
@@ -83,12 +88,13 @@ async function buffered(
     let stderr = text(output.stderr);
     if (result.timedOut) stderr += `\n[command timed out after ${request.timeoutMs! / 1000}s]`;
     if (cut) stderr += `\n${cut}`;
-    return reply(c, {
-      exit_code: result.exitCode,
-      stdout: text(output.stdout),
-      stderr,
-      ...(result.timedOut ? { timed_out: true } : {}),
-    });
+    const told = { exit_code: result.exitCode, ...(result.timedOut ? { timed_out: true } : {}) };
+    const full = encode({ ...told, stdout: text(output.stdout), stderr });
+    // From here on it is the client that is waited for.
+    c.env?.server?.timeout(c.req.raw, UNREAD_S);
+    // As JSON it can be six times as large. What was run is not run again for want of room for what it said.
+    if (place.takeAnswer(Buffer.byteLength(full))) return answerText(full);
+    return reply(c, { ...told, stdout: "", stderr: NO_ROOM });
   } catch (error) {
     const failed = notStarted(error);
     if (!failed) throw named(error, about);

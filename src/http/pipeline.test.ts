@@ -11,7 +11,9 @@ import { withProgress } from "./progress.ts";
 import { createApp } from "./server.ts";
 import { Shares } from "./shares.ts";
 
-const limits = { atOnce: { api: 3, traffic: 2 }, bytes: 1000, rate: { burst: 20, perSecond: 10 } };
+const limits = { atOnce: { api: 3, traffic: 2 }, bytes: 60 << 20, rate: { burst: 20, perSecond: 10 } };
+/** More than the buffers of a connection take. */
+const LARGE = 24 << 20;
 let shares: Shares;
 let left = false;
 let failures: string[];
@@ -27,6 +29,7 @@ async function begin(rateFactor = 0): Promise<void> {
   gate = Promise.withResolvers<void>();
   const routes = new Hono<HttpEnv<{ id: string }>>();
   routes.get("/quick", (c) => reply(c, {}));
+  routes.get("/large", (c) => reply(c, { x: "y".repeat(LARGE) }));
   routes.put("/upload", async (c) => {
     for await (const _ of c.req.raw.body!);
     return reply(c, {});
@@ -223,6 +226,7 @@ test("an unknown route says which; HEAD and other methods too", async () => {
 });
 
 test("bytes in memory are counted per owner and given back with the request", () => {
+  const shares = new Shares({ ...limits, bytes: 1000 }, 0);
   const place = shares.enter("a", "api");
   const other = shares.enter("a", "api");
   expect([place.take(600), other.take(600), shares.enter("b", "api").take(600)]).toEqual([true, false, true]);
@@ -268,3 +272,29 @@ test("long work: what is refused at once has its status; then lines of progress,
   await (await post("slow")).body!.cancel();
   expect(await until(() => left)).toBe(true);
 });
+
+test("an answer that its client does not read is counted; the one too many is refused, and read ones are given back", async () => {
+  const { port } = new URL(server!.url);
+  const unread = Array.from({ length: 2 }, () => {
+    const socket = connect(Number(port), "127.0.0.1");
+    socket.pause();
+    socket.write("GET /large HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key-a\r\n\r\n");
+    return socket;
+  });
+  const large = (key: string) =>
+    fetch(`${server!.url}/large`, { headers: { authorization: `Bearer ${key}` } });
+  while (statuses.length < unread.length) await Bun.sleep(10);
+  expect(statuses).toEqual([200, 200]);
+  const refused = await large("key-a");
+  expect([refused.status, refused.headers.get("retry-after")]).toEqual([429, "1"]);
+  expect(await refused.text()).toContain("have not read");
+  // Another owner has a share of its own; and so has this one when its clients are gone.
+  expect((await (await large("key-b")).text()).length).toBeGreaterThan(LARGE);
+  for (const socket of unread) socket.destroy();
+  let again = await large("key-a");
+  for (let i = 0; i < 100 && again.status !== 200; i++) {
+    await Bun.sleep(20);
+    again = await large("key-a");
+  }
+  expect((await again.text()).length).toBeGreaterThan(LARGE);
+}, 30_000);

@@ -5,7 +5,7 @@ import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import { releasing } from "../lib/releasing.ts";
 import type { Caller, HttpEnv } from "./env.ts";
-import { answer, encode, isWhole } from "./json.ts";
+import { answer, encode, waitingBytes } from "./json.ts";
 import { type Operation, openApiDocument } from "./openapi.ts";
 import { RateLimiter } from "./rate-limit.ts";
 import type { Kind, Place, Shares } from "./shares.ts";
@@ -59,10 +59,10 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
         request: requestId,
         user: c.get("user")?.id,
         method: c.req.method,
-        path: c.req.path,
+        path: shortened(c.req.path),
         status: c.res.status,
         ms: Math.round(ms),
-        sandbox,
+        sandbox: sandbox && shortened(sandbox),
       },
       "request",
     );
@@ -116,6 +116,9 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
   return app;
 }
 
+/** A caller chooses how long a path is, and how often it is written. */
+const shortened = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
+
 /** An answer to HEAD has no body: the error goes along in a header, as its JSON percent-encoded. */
 async function errorToHeader(c: Context): Promise<void> {
   c.header("x-bhatti-error", encodeURIComponent((await c.res.clone().text()).trim()));
@@ -125,12 +128,23 @@ async function errorToHeader(c: Context): Promise<void> {
 function leave(c: Context, place: Place): void {
   if (place.kept) return;
   const { body } = c.res;
-  if (!body || isWhole(c.res)) place.release();
-  else
-    c.res = new Response(
-      releasing(body, () => place.release()),
-      c.res,
+  const bytes = waitingBytes(c.res);
+  if (!body || bytes === 0) return place.release();
+  if (bytes !== null && !place.takeAnswer(bytes)) {
+    void body.cancel();
+    place.release();
+    c.res = c.get("tell")(
+      new AppError("rate_limited", "answers that you have not read fill your share of the server's memory", {
+        retryAfter: 1,
+        remedy: "read the answers of your other requests, or ask for less",
+      }),
     );
+    return;
+  }
+  c.res = new Response(
+    releasing(body, () => place.release()),
+    c.res,
+  );
 }
 
 /** Any error as the wire's object. What is not ours is logged with the request's id and says nothing. */

@@ -79,6 +79,7 @@ function refused(message: string, seconds: number): AppError {
 export class Place {
   private bytes = 0;
   private open = true;
+  private answered = false;
   /** Somebody else releases it: the connection became a socket. */
   kept = false;
 
@@ -94,6 +95,19 @@ export class Place {
     this.bytes += bytes;
     this.held.bytes += bytes;
     return true;
+  }
+
+  /** Counts an answer that waits to be read, in place of what it was made of; once. False when the share is used up. */
+  takeAnswer(bytes: number): boolean {
+    if (this.answered) return true;
+    const before = this.bytes;
+    this.give(before);
+    if (this.take(bytes)) {
+      this.answered = true;
+      return true;
+    }
+    this.take(before);
+    return false;
   }
 
   give(bytes: number): void {

@@ -31,7 +31,9 @@ export function createImages(dataDir: string): ImageSource & { list(): Promise<I
         new AppError("unavailable", `image "${name}" is damaged: ${why}`, {
           remedy: `build it again on the server: bhatti host image ${name}`,
         });
-      const manifest = await manifestOf(name).catch(() => {
+      const manifest = await manifestOf(name).catch((error: NodeJS.ErrnoException) => {
+        // Too many open files, say, is no damage.
+        if (error.code !== undefined && error.code !== "ENOENT") throw error;
         throw damaged("its manifest cannot be read");
       });
       const facts = await stat(path);

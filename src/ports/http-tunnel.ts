@@ -54,7 +54,8 @@ export function serializeRequest(
   if (chunked) lines.push("transfer-encoding: chunked");
   else if (length !== null) lines.push(`content-length: ${length}`);
   const encoder = new TextEncoder();
-  const head = encoder.encode(`${lines.join("\r\n")}\r\n\r\n`);
+  // Headers come as one character a byte, and go on as the bytes that they were.
+  const head = new Uint8Array(Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"));
   const reader = request.body?.getReader();
   return new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(head),
@@ -83,6 +84,15 @@ export async function parseResponse(stream: ReadableStream<Uint8Array>, noBody: 
     if (status < 200 && status !== 101) continue;
     if (status === 101) throw bad();
     const headers = new Headers();
+    const named = rest
+      .filter((line) => /^connection:/i.test(line))
+      .flatMap((line) =>
+        line
+          .slice(11)
+          .toLowerCase()
+          .trim()
+          .split(/\s*,\s*/),
+      );
     let length: number | null = null;
     let chunked = false;
     for (const line of rest) {
@@ -100,7 +110,7 @@ export async function parseResponse(stream: ReadableStream<Uint8Array>, noBody: 
         if (!/^chunked$/i.test(value)) throw bad();
         chunked = true;
       }
-      if (HOP_BY_HOP.has(name)) continue;
+      if (HOP_BY_HOP.has(name) || (named.includes(name) && name !== "content-length")) continue;
       try {
         headers.append(name, value);
       } catch {

@@ -47,6 +47,7 @@ async function prepare(progress: (text: string) => void): Promise<void> {
     progress("creating the test file system");
     const image = imageFile();
     rmSync(image, { force: true });
+    writeFileSync(image, "", { mode: 0o600 });
     await run(["truncate", "-s", "64G", image]);
     await run(["mkfs.btrfs", "-q", image]);
     await run(["mount", "-o", "loop,noatime,discard=async", image, MNT]);
