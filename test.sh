@@ -93,8 +93,8 @@ if wants check; then
 fi
 wants go && run_go
 if wants unit; then
-  run_bun unit 900 src test/suites.test.ts
-  again unit run_bun unit 900 src test/suites.test.ts
+  run_bun unit 900 src test/suites.test.ts test/breaks
+  again unit run_bun unit 900 src test/suites.test.ts test/breaks
 fi
 
 # Suites with VMs, the longest files first. Those of the lab boot a machine of their own: one at a time, after the others.
