@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { run } from "../lib/run.ts";
 import { mountedAt, mountReserve, reserveDir, unmountReserve } from "./reserve.ts";
 
@@ -21,9 +21,8 @@ test.skipIf(!isRoot)(
     const held = mountedAt(reserveDir(dataDir))!;
     const holder = Bun.spawn(["unshare", "--mount", "--propagation", "private", "sleep", "60"]);
     try {
-      const entered = async () => (await run(["readlink", `/proc/${holder.pid}/ns/mnt`])) !== ours;
-      const ours = await run(["readlink", "/proc/self/ns/mnt"]);
-      while (!(await entered())) await Bun.sleep(10);
+      const ours = readlinkSync("/proc/self/ns/mnt");
+      while (readlinkSync(`/proc/${holder.pid}/ns/mnt`) === ours) await Bun.sleep(10);
       await Bun.sleep(100);
       await unmountReserve(dataDir);
       expect(mountedAt(reserveDir(dataDir))).toBeNull();

@@ -68,6 +68,25 @@ export class Api {
     return result.stdout.trim();
   }
 
+  /** Waits until something in the guest listens on the TCP port. */
+  async listens(sandbox: string, port: number): Promise<void> {
+    const hex = port.toString(16).toUpperCase().padStart(4, "0");
+    await this.sh(
+      sandbox,
+      `for i in $(seq 300); do grep -q ':${hex} [0-9A-F:]* 0A' /proc/net/tcp /proc/net/tcp6 && exit; sleep 0.1; done; exit 1`,
+    );
+  }
+
+  /** Waits until the guest runs a process whose arguments, joined by spaces, are `argv`. */
+  async runs(sandbox: string, argv: string): Promise<void> {
+    for (let i = 0; i < 300; i++) {
+      const list: { argv: string }[] = await this.ok("GET", `/sandboxes/${sandbox}/processes`);
+      if (list.some((entry) => entry.argv === argv)) return;
+      await Bun.sleep(100);
+    }
+    throw new Error(`'${argv}' does not run in ${sandbox}`);
+  }
+
   get(sandbox: string): Promise<Json> {
     return this.ok("GET", `/sandboxes/${sandbox}`);
   }

@@ -93,10 +93,7 @@ test("what listens on eth0's address, on ::1 or on everything is reached from ou
         while (<$c>) { last if /^\\r?$/ }
         print $c "HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\n${address}"; close $c }`;
     await api.exec("web", ["perl", "-e", code], { detach: true, output_file: `/tmp/web-${port}` });
-    await api.sh(
-      "web",
-      `for i in $(seq 100); do grep -qi ':${port.toString(16)} ' /proc/net/tcp /proc/net/tcp6 && exit; sleep 0.1; done; cat /tmp/web-${port} >&2; exit 1`,
-    );
+    await api.listens("web", port);
     const answer = await api.call("GET", `/sandboxes/web/proxy/${port}/`);
     expect([answer.status, answer.body]).toEqual([200, address]);
   }
@@ -114,6 +111,7 @@ test("an init script that fails leaves its status and its output", async () => {
 test("processes are listed when the default user may start none", async () => {
   await api.create({ name: "full" });
   await api.exec("full", ["sh", "-c", "ulimit -u 1; exec sleep 1000"], { detach: true });
+  await api.runs("full", "sleep 1000");
   await api.sh("full", "echo 2 >/sys/fs/cgroup/user/pids.max", root).catch(() => "");
   const list = await api.ok("GET", "/sandboxes/full/processes");
   expect(list.map((p: { argv: string }) => p.argv)).toContain("sleep 1000");

@@ -208,7 +208,7 @@ test("the authenticated proxy reaches a service on the guest's loopback and wake
     ],
     { detach: true },
   );
-  await Bun.sleep(1000);
+  await one.listens("a", 9000);
   const answer = await one.call<string>("GET", "/sandboxes/a/proxy/9000/some%2Fpath?q=1", undefined, {
     headers: { "x-mine": "1" },
   });

@@ -278,7 +278,7 @@ describe("errors name their thing and bring their remedy", () => {
     api = installation.api;
     expect((await api.get("main")).status).toBe("running");
     const running = api.call("POST", "/sandboxes/main/exec", { cmd: ["sleep", "100"] });
-    await Bun.sleep(500);
+    await api.runs("main", "sleep 100");
     await api.stop("main");
     const ended = await running;
     expect([ended.status, ended.body.code, ended.body.error]).toEqual([

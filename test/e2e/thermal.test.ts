@@ -95,7 +95,7 @@ describe("stop and start", () => {
 
   test("stop cuts a running exec instead of waiting for it", async () => {
     const long = api.call("POST", "/sandboxes/s1/exec", { cmd: ["sleep", "600"] });
-    await Bun.sleep(500);
+    await api.runs("s1", "sleep 600");
     expect(await api.stop("s1")).toMatchObject({ status: "stopped" });
     expect((await long).status).toBeGreaterThanOrEqual(400);
     expect(await api.sh("s1", "pgrep -x sleep -a || echo none")).not.toContain("600");

@@ -72,9 +72,9 @@ test("destroy ends every process of the VMM's user before the uid is used again"
   await api.create({ name: "lingers" });
   const { uid } = placeOf("lingers");
   const left = inVmm("lingers", ["/usr/bin/setsid", "/usr/bin/perl", "-e", "sleep 300"]);
-  await Bun.sleep(300);
   const processes = async () =>
     (await run(["ps", "-eo", "uid,args"])).split("\n").filter((line) => line.trim().startsWith(`${uid} `));
+  for (let i = 0; i < 100 && !(await processes()).join().includes("sleep 300"); i++) await Bun.sleep(100);
   expect((await processes()).join()).toContain("sleep 300");
   await api.destroy("lingers");
   await left.exited;
