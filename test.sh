@@ -87,9 +87,9 @@ if wants check; then
   run_check biome 300 bunx --bun --no-install biome check .
   run_check types 300 bunx --bun --no-install tsc --noEmit
   # shellcheck disable=SC2016
-  run_check gofmt 300 bash -c 'fmt=$(go -C lohar env GOROOT)/bin/gofmt && test -z "$("$fmt" -l lohar test | tee /dev/stderr)"'
-  run_check vet 600 env CGO_ENABLED=0 bash -c 'go -C lohar vet ./... && go -C test/packet vet ./...'
-  run_check shell 300 shellcheck -x -S warning install.sh test.sh bench.sh .ci/run test/suites.sh test/fresh/*.sh packaging/*.sh lohar/build.sh tiers/*.sh
+  run_check gofmt 300 bash -c 'fmt=$(go -C lohar env GOROOT)/bin/gofmt && test -z "$("$fmt" -l lohar edge test | tee /dev/stderr)"'
+  run_check vet 600 env CGO_ENABLED=0 bash -c 'go -C lohar vet ./... && go -C edge vet ./... && go -C test/packet vet ./...'
+  run_check shell 300 shellcheck -x -S warning install.sh test.sh bench.sh .ci/run test/suites.sh test/fresh/*.sh packaging/*.sh lohar/build.sh edge/build.sh tiers/*.sh
 fi
 wants go && run_go
 if wants unit; then

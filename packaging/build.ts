@@ -1,6 +1,7 @@
-/** Builds dist/bhatti: one executable with the guest agent inside. Usage: bun packaging/build.ts [FILE] (after lohar/build.sh). */
+/** Builds dist/bhatti: one executable with the guest agent and the edge inside. Usage: bun packaging/build.ts [FILE] (after lohar/build.sh and edge/build.sh). */
 const root = `${import.meta.dir}/..`;
 const lohar = `${root}/dist/lohar`;
+const edge = `${root}/dist/edge`;
 const outfile = process.argv[2] ?? `${root}/dist/bhatti`;
 
 const result = await Bun.build({
@@ -21,11 +22,14 @@ const result = await Bun.build({
   },
   plugins: [
     {
-      name: "embed-lohar",
+      name: "embed-programs",
       setup(build) {
-        build.onLoad({ filter: /lohar-asset\.ts$/ }, () => ({
+        build.onLoad({ filter: /embedded\.ts$/ }, () => ({
           loader: "ts",
-          contents: `import path from ${JSON.stringify(lohar)} with { type: "file" };\nexport const embedded = path;\n`,
+          contents: `import lohar from ${JSON.stringify(lohar)} with { type: "file" };
+import edge from ${JSON.stringify(edge)} with { type: "file" };
+export const embedded = { lohar, edge };
+`,
         }));
       },
     },

@@ -130,6 +130,7 @@ go_is_new() {
 
 build_all() {
   lohar/build.sh >>"$LOG" 2>&1 || die "the guest agent does not build; see $LOG" "$(last_error)"
+  edge/build.sh >>"$LOG" 2>&1 || die "the edge does not build; see $LOG" "$(last_error)"
   bun packaging/build.ts >>"$LOG" 2>&1 || die "the program does not build; see $LOG" "$(last_error)"
 }
 last_error() { { grep -iE 'error|cannot|not found' "$LOG" || tail -n 1 "$LOG"; } | tail -n 1 | cut -c1-200; }

@@ -6,10 +6,11 @@ const SRC = import.meta.dir;
 
 /** What each room may import beside itself. `nouns` = rooms of the product's nouns, at their interfaces only. */
 const BASE = ["lib"];
-const PARTS = ["lib", "engine", "guest", "network", "storage", "store", "http"];
+const PARTS = ["lib", "engine", "guest", "network", "storage", "store", "http", "edge"];
 const ALLOWED: Record<string, string[]> = {
   lib: [],
   http: BASE,
+  edge: [...BASE, "http", "guest"],
   store: BASE,
   guest: BASE,
   network: BASE,

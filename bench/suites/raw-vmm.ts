@@ -1,6 +1,6 @@
 /** The floor: the VMM by itself, with the same kernel, memory and disk, without jail, daemon, database or network set-up. */
 import { chownSync, mkdirSync, rmSync } from "node:fs";
-import { loharPath } from "../../src/daemon/lohar.ts";
+import { loharPath } from "../../src/daemon/programs.ts";
 import { createEngine } from "../../src/engine/choose.ts";
 import { drivesOf, type Vm } from "../../src/engine/engine.ts";
 import { createGuestClient } from "../../src/guest/client.ts";

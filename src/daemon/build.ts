@@ -41,9 +41,9 @@ import { Users } from "../users/users.ts";
 import { VERSION } from "../version.ts";
 import type { Config } from "./config.ts";
 import { ageKeyFile, databaseFile } from "./files.ts";
-import { loharPath } from "./lohar.ts";
 import { migrations } from "./migrations.ts";
 import { operations } from "./operations.ts";
+import { loharPath } from "./programs.ts";
 import { routes } from "./routes.ts";
 
 /** Everything that runs, not yet started. */

@@ -39,6 +39,8 @@ export interface Config {
   ageKeyFile: string;
   /** Multiplies the rate of calls of the API; 0 = none. */
   rateFactor: number;
+  /** Networks (CIDR) of proxies in front of us whose X-Forwarded-For and X-Forwarded-Proto are believed. */
+  trustedProxies: string[];
   /** Prefix of namespaces, interfaces and tables; differs only where several daemons share a host (tests). */
   networkPrefix: string;
   /** Added to the second octet of every subnet, for the same reason. */
@@ -67,6 +69,7 @@ export const DEFAULTS: Config = {
   allowedPrivate: [],
   ageKeyFile: "",
   rateFactor: 1,
+  trustedProxies: [],
   networkPrefix: "bh",
   networkBase: 0,
 };

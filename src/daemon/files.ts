@@ -12,6 +12,9 @@ export const ageKeyFile = ({ dataDir, ageKeyFile: file }: { dataDir: string; age
 /** Local commands of root; the file system lets nobody else connect. */
 export const adminSocket = (dataDir: string): string => `${reserveDir(dataDir)}/admin.sock`;
 
+/** Sockets between daemon and edge; the file system of the edge's process. */
+export const edgeDir = (dataDir: string): string => `${reserveDir(dataDir)}/edge`;
+
 /**
  * The database. Beside the reserve only where none is (an installation that was never started, or by an older version).
  * Throws when there is a reserve that is not mounted: a second database would come into being below its mount point.

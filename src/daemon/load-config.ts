@@ -38,6 +38,10 @@ const fileSchema = z.strictObject({
   log_level: z.enum(["debug", "info", "warn", "error"]).optional(),
   allowed_private: z.array(z.string()).max(64).optional(),
   age_key_file: z.string().startsWith("/").optional(),
+  trusted_proxies: z
+    .array(z.union([z.cidrv4(), z.cidrv6()]))
+    .max(64)
+    .optional(),
   rate_factor: z.number().min(0).max(1000).optional(),
   network_prefix: z
     .string()
@@ -90,6 +94,7 @@ export function loadConfig(path = configPath()): Config {
     logLevel: file.log_level ?? DEFAULTS.logLevel,
     allowedPrivate: file.allowed_private ?? DEFAULTS.allowedPrivate,
     ageKeyFile: file.age_key_file ?? DEFAULTS.ageKeyFile,
+    trustedProxies: file.trusted_proxies ?? DEFAULTS.trustedProxies,
     rateFactor: file.rate_factor ?? DEFAULTS.rateFactor,
     networkPrefix: file.network_prefix ?? DEFAULTS.networkPrefix,
     networkBase: file.network_base ?? DEFAULTS.networkBase,

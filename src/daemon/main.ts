@@ -1,6 +1,5 @@
 /** `bhatti serve`: start, recover, listen, wait for a signal, leave. */
 import { renameSync, unlinkSync, writeFileSync } from "node:fs";
-import { listen } from "../http/listen.ts";
 import { watchImages } from "../images/watch.ts";
 import { collectKernels } from "../kernel/collect.ts";
 import { createLog } from "../lib/log.ts";
@@ -16,6 +15,7 @@ import { serveAdmin } from "./admin-socket.ts";
 import { build } from "./build.ts";
 import type { Config } from "./config.ts";
 import { adminSocket, daemonFile } from "./files.ts";
+import { startEdge } from "./front.ts";
 import { lockDataDir } from "./lock.ts";
 import { watchPressure } from "./pressure.ts";
 import { openReserve } from "./reserve.ts";
@@ -46,7 +46,7 @@ export async function runDaemon(config: Config): Promise<number> {
   await templates.start();
   await snapshots.start();
   const recovered = await recover(sandboxes);
-  const server = listen(parts.app, config.listen, parts.sockets);
+  const edge = await startEdge(parts, config, log);
   const stopWatching = watchPressure(() => sandboxes.evictOne(), log);
   const diskWatch = new DiskWatch({
     dataDir: config.dataDir,
@@ -66,10 +66,10 @@ export async function runDaemon(config: Config): Promise<number> {
   );
   writeFileSync(
     `${daemonFile(config.dataDir)}.new`,
-    JSON.stringify({ pid: process.pid, url: server.url, version: VERSION }),
+    JSON.stringify({ pid: process.pid, url: edge.url, version: VERSION }),
   );
   renameSync(`${daemonFile(config.dataDir)}.new`, daemonFile(config.dataDir));
-  log.info({ url: server.url, version: VERSION, ...recovered }, "listening");
+  log.info({ url: edge.url, version: VERSION, ...recovered }, "listening");
   snapshots.places.hashAll();
   try {
     const needed = [...sandboxes.deps.rows.all(), ...snapshots.rows.all()].map((row) => row.kernel);
@@ -97,7 +97,7 @@ export async function runDaemon(config: Config): Promise<number> {
   diskWatch.stop();
   forgetImages();
   const saveAll = signal === "SIGUSR2" || (await hostIsStopping());
-  await server.stop(saveAll ? 1000 : 10_000);
+  await edge.stop(saveAll ? 1000 : 10_000);
   if (saveAll) {
     const left = await freezeAll(sandboxes, config.shutdownDeadlineS * 1000, log);
     log.info({ left }, "sandboxes saved");

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { usage } from "../cli/base/errors.ts";
 import { mebibytes } from "../cli/base/parse.ts";
 import { loadConfig } from "../daemon/load-config.ts";
-import { loharPath } from "../daemon/lohar.ts";
+import { loharPath } from "../daemon/programs.ts";
 import { buildImage, type Distro } from "../images/build.ts";
 import { installKernel } from "../kernel/install.ts";
 import { makePrivate } from "../storage/permissions.ts";

@@ -6,7 +6,7 @@ import { callAdmin } from "../daemon/admin-socket.ts";
 import { DEFAULTS } from "../daemon/config.ts";
 import { adminSocket, daemonFile } from "../daemon/files.ts";
 import { configPath, loadConfig } from "../daemon/load-config.ts";
-import { loharPath } from "../daemon/lohar.ts";
+import { loharPath } from "../daemon/programs.ts";
 import { reserveChoice } from "../daemon/reserve.ts";
 import { buildImage, type Distro } from "../images/build.ts";
 import { installKernel } from "../kernel/install.ts";

@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import { AppError } from "../lib/errors.ts";
 import { hex } from "../lib/ids.ts";
 import { releasing } from "../lib/releasing.ts";
-import type { Caller, HttpEnv } from "./env.ts";
+import { type Caller, type HttpEnv, peerOf } from "./env.ts";
 import { answer, encode, waitingBytes } from "./json.ts";
 import { type Operation, openApiDocument } from "./openapi.ts";
 import { RateLimiter } from "./rate-limit.ts";
@@ -81,7 +81,7 @@ export function createApp<U extends Caller>(deps: HttpDeps<U>): Hono<HttpEnv<U>>
     if (!key) throw new AppError("unauthorized", "authorization required", { remedy: KEY_REMEDY });
     const user = deps.authenticate(key);
     if (!user) {
-      const address = c.env?.server?.requestIP(c.req.raw)?.address ?? "";
+      const address = peerOf(c);
       const wait = guesses.take(address);
       if (wait > 0)
         throw new AppError("rate_limited", "too many wrong keys from your address", {

@@ -130,6 +130,11 @@ export class HostNetwork implements Network {
     this.slots.freeSlot(slot);
   }
 
+  /** User of the process that faces the clients: no sandbox's, and not the resolver's. */
+  get edgeUid(): number {
+    return this.names.uid(MAX_SLOTS + 1);
+  }
+
   uids() {
     return { from: this.names.uid(1), to: this.names.uid(MAX_SLOTS) };
   }

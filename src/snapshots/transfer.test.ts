@@ -13,7 +13,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { loharPath } from "../daemon/lohar.ts";
+import { loharPath } from "../daemon/programs.ts";
 import { sha256 } from "../lib/hash.ts";
 import { run } from "../lib/run.ts";
 import type { User } from "../users/user.ts";

@@ -14,7 +14,7 @@ import {
   utimesSync,
   writeSync,
 } from "node:fs";
-import { loharPath } from "../daemon/lohar.ts";
+import { loharPath } from "../daemon/programs.ts";
 import { sha256 } from "../lib/hash.ts";
 import { MemoryPool } from "../storage/memory-pool.ts";
 import type { User } from "../users/user.ts";

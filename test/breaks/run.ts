@@ -48,9 +48,10 @@ async function prove(one: Break): Promise<string | null> {
       stdin: Buffer.from(one.diff),
     });
     if (applied.exitCode !== 0) return `the diff does not apply: ${applied.stdout}${applied.stderr}`;
-    if (/^\+\+\+ b\/lohar\//m.test(one.diff)) {
-      const built = Bun.spawnSync(["lohar/build.sh"], { cwd: dir });
-      if (built.exitCode !== 0) return `the broken agent does not build: ${built.stderr}`;
+    for (const module of ["lohar", "edge"]) {
+      if (!new RegExp(`^\\+\\+\\+ b/${module}/`, "m").test(one.diff)) continue;
+      const built = Bun.spawnSync([`${module}/build.sh`], { cwd: dir });
+      if (built.exitCode !== 0) return `the broken ${module} does not build: ${built.stderr}`;
     }
     const child = Bun.spawn(["bash", "-c", one.test], { cwd: dir, stdout: "pipe", stderr: "pipe" });
     const timer = setTimeout(() => child.kill("SIGKILL"), LIMIT_MS);

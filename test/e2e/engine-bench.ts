@@ -1,6 +1,6 @@
 /** A place for VMs without a daemon: an engine, its network, copies of the minimal image. */
 import { chownSync, mkdirSync, rmSync } from "node:fs";
-import { loharPath } from "../../src/daemon/lohar.ts";
+import { loharPath } from "../../src/daemon/programs.ts";
 import { chooseEngine } from "../../src/engine/choose.ts";
 import type { Bench } from "../../src/engine/contract.ts";
 import { drivesOf, type Engine, type VmSpec } from "../../src/engine/engine.ts";

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { daemonFile, databaseFile } from "../../src/daemon/files.ts";
-import { loharPath } from "../../src/daemon/lohar.ts";
+import { loharPath } from "../../src/daemon/programs.ts";
 import type { WantedEngine } from "../../src/engine/choose.ts";
 import { buildImage } from "../../src/images/build.ts";
 import { installKernel } from "../../src/kernel/install.ts";

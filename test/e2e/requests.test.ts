@@ -260,7 +260,7 @@ describe("errors name their thing and bring their remedy", () => {
     expect((await error("POST", "/sandboxes", { image: "nope" }))[1]).toBe('image "nope" not found');
     expect(await error("GET", "/sandboxes/main/proxy/9/")).toEqual([
       502,
-      'bad gateway: nothing answers on port 9 of sandbox "main"',
+      'bad gateway: nothing listens on port 9 of sandbox "main"',
       "bhatti ports main shows what listens there",
     ]);
   });

@@ -19,7 +19,8 @@ beforeAll(async () => {
       return Response.json([]);
     },
   });
-  if (!existsSync(`${ROOT}/dist/lohar`)) await run([`${ROOT}/lohar/build.sh`]);
+  for (const name of ["lohar", "edge"])
+    if (!existsSync(`${ROOT}/dist/${name}`)) await run([`${ROOT}/${name}/build.sh`]);
   await run([process.execPath, `${ROOT}/packaging/build.ts`, `${dir}/bhatti`], { cwd: ROOT });
   // The twin: any other program compiled by Bun, as Bun compiles by itself.
   writeFileSync(

@@ -1,7 +1,7 @@
 /** An attacker who runs code in the VMM's process: what he tells the daemon, what he leaves behind, what he prints. No guest. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, statSync, symlinkSync, unlinkSync } from "node:fs";
-import { loharPath } from "../../src/daemon/lohar.ts";
+import { loharPath } from "../../src/daemon/programs.ts";
 import { consoleFile, vmmLogFile } from "../../src/engine/engine.ts";
 import { QemuEngine } from "../../src/engine/qemu/qemu.ts";
 import { ringTail } from "../../src/engine/ring.ts";

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { loharPath } from "../../src/daemon/lohar.ts";
+import { loharPath } from "../../src/daemon/programs.ts";
 import { run } from "../../src/lib/run.ts";
 import type { Api } from "../e2e/api.ts";
 import { Installation } from "../e2e/harness.ts";
