@@ -25,6 +25,7 @@ const ALLOWED: Record<string, string[]> = {
   exec: [...PARTS, "nouns"],
   files: [...PARTS, "nouns"],
   ports: [...PARTS, "nouns"],
+  publish: [...PARTS, "nouns"],
   snapshots: [...PARTS, "nouns"],
   secrets: [...PARTS, "nouns"],
   client: ["nouns"],
@@ -54,6 +55,8 @@ const INTERFACES = new Set([
   "sandboxes/request-lease.ts",
   "snapshots/service.ts",
   "secrets/service.ts",
+  "publish/service.ts",
+  "events/metrics.ts",
   "secrets/reference.ts",
 ]);
 

@@ -261,7 +261,7 @@ test("create: secrets as names for every server, and where else they go", async 
 }, 60_000);
 
 test("commands of v1 that are not there yet are known, with what to do instead", async () => {
-  for (const word of ["shell", "sh", "share", "image", "volume", "publish", "unpublish", "update"]) {
+  for (const word of ["shell", "sh", "image", "volume", "update"]) {
     const done = await bhatti([word, "x", "--yes"]);
     expect([word, done.code, done.stdout]).toEqual([word, 1, ""]);
     expect(done.stderr).toMatch(/^error: "bhatti \w+" is of bhatti v1: this version has no .*\nhint: {2}\S/);
@@ -452,6 +452,66 @@ test("ports of all: who did not answer is named, and the status says so", async 
   silent = false;
   expect(await bhatti(["ports"], { url: daemon.url })).toMatchObject({ code: 0, stderr: "" });
   expect((await bhatti(["ports", "--wake"], { url: daemon.url })).code).toBe(2);
+}, 30_000);
+
+test("publish, list, share, unpublish: what is asked, what is said", async () => {
+  const rule = {
+    ...{
+      id: "pub_1",
+      sandbox_id: "1",
+      user_id: "u",
+      port: 3000,
+      alias: "demo",
+      created_at: "",
+      sandbox: "dev",
+    },
+    ...{
+      url: "http://demo.192-0-2-1.nip.io:8080",
+      local_url: "http://demo.localhost:8080",
+      visibility: "public",
+    },
+  };
+  const asked: string[] = [];
+  await using daemon = new FakeDaemon(({ method, path, body }) => {
+    asked.push(`${method} ${path} ${body}`);
+    if (method === "DELETE") return new Response(null, { status: 204 });
+    if (path.endsWith("/share"))
+      return json({ url: "http://x/?t=1", expires_at: "2030-01-01T00:00:00Z" }, 201);
+    if (method === "GET") return json([rule]);
+    return json({ ...rule, existing: true, differs: ["alias"] });
+  });
+  const run = (...args: string[]) => bhatti(args, { url: daemon.url });
+  expect(await run("publish", "dev", "-p", "3000", "-a", "other")).toMatchObject({
+    code: 0,
+    stdout: `Published: ${rule.url}\nHere:      ${rule.local_url}\n`,
+    stderr: expect.stringContaining("has the name demo already"),
+  });
+  expect((await run("publish", "dev", "-p", "3000", "--password", "x", "--json")).code).toBe(0);
+  expect((await run("publish", "list")).stdout).toContain(`dev      3000  public  ${rule.url}`);
+  expect((await run("publish", "list", "dev", "--stats")).code).toBe(0);
+  expect((await run("share", "dev", "-p", "3000", "--expires", "2h")).stdout).toBe("http://x/?t=1\n");
+  expect((await run("share", "dev", "-p", "3000", "--revoke")).code).toBe(0);
+  expect((await run("unpublish", "dev", "-p", "3000")).stdout).toBe("Unpublished port 3000\n");
+  expect(JSON.parse((await run("unpublish", "dev", "--all", "--json")).stdout)).toEqual([{ port: 3000 }]);
+  expect(asked).toEqual([
+    'POST /sandboxes/dev/publish {"port":3000,"alias":"other"}',
+    'POST /sandboxes/dev/publish {"port":3000,"visibility":"password","password":"x"}',
+    "GET /publish ",
+    "GET /sandboxes/dev/publish ",
+    'POST /sandboxes/dev/publish/3000/share {"expires_in_s":7200}',
+    "DELETE /sandboxes/dev/publish/3000/share ",
+    "DELETE /sandboxes/dev/publish/3000 ",
+    "GET /sandboxes/dev/publish ",
+    "DELETE /sandboxes/dev/publish/3000 ",
+  ]);
+  for (const wrong of [
+    ["publish", "dev"],
+    ["publish", "dev", "-p", "0"],
+    ["publish", "dev", "-p", "1", "--link", "--public"],
+    ["unpublish", "dev"],
+    ["share", "dev"],
+  ])
+    expect([wrong, (await run(...wrong)).code]).toEqual([wrong, 2]);
 }, 30_000);
 
 test("files: binary both ways, size told, nothing half-written", async () => {

@@ -101,6 +101,24 @@ export const COMMANDS: Entry[] = [
     load: () => import("./commands/ports.ts"),
   },
   {
+    name: "publish",
+    group: "Resources",
+    summary: "give ports URLs: publish, publish list",
+    load: () => import("./commands/publish.ts"),
+  },
+  {
+    name: "unpublish",
+    group: "Resources",
+    summary: "take URLs back",
+    load: () => import("./commands/unpublish.ts"),
+  },
+  {
+    name: "share",
+    group: "Resources",
+    summary: "links to a published port that expire",
+    load: () => import("./commands/share.ts"),
+  },
+  {
     name: "console",
     group: "Resources",
     summary: "what a sandbox printed while it booted and since",
@@ -162,7 +180,7 @@ export const COMMANDS: Entry[] = [
     raw: async (args) => (await import("./commands/complete.ts")).complete(args, COMMANDS),
   },
   later("shell", ["sh"]),
-  ...["share", "image", "volume", "publish", "unpublish", "update"].map((name) => later(name)),
+  ...["image", "volume", "update"].map((name) => later(name)),
 ];
 
 /** By name or alias. */

@@ -2,6 +2,7 @@ import { AdminClient } from "./admin.ts";
 import { ExecClient } from "./exec.ts";
 import { FilesClient } from "./files.ts";
 import { Http, type HttpOptions } from "./http.ts";
+import { PublishClient } from "./publish.ts";
 import { SandboxesClient } from "./sandboxes.ts";
 import { SecretsClient } from "./secrets.ts";
 import { SnapshotsClient } from "./snapshots.ts";
@@ -14,6 +15,7 @@ export class Client {
   readonly files: FilesClient;
   readonly snapshots: SnapshotsClient;
   readonly secrets: SecretsClient;
+  readonly publish: PublishClient;
   readonly admin: AdminClient;
 
   constructor(options: HttpOptions) {
@@ -23,6 +25,7 @@ export class Client {
     this.files = new FilesClient(this.http);
     this.snapshots = new SnapshotsClient(this.http);
     this.secrets = new SecretsClient(this.http);
+    this.publish = new PublishClient(this.http);
     this.admin = new AdminClient(this.http);
   }
 }

@@ -19,7 +19,12 @@ import { createKernels } from "../kernel/kernels.ts";
 import { AppError } from "../lib/errors.ts";
 import { HostNetwork } from "../network/create.ts";
 import { GUEST } from "../network/network.ts";
+import { grantOf } from "../ports/grant.ts";
 import { isProxied } from "../ports/routes.ts";
+import { PublishService } from "../publish/publishing.ts";
+import { PublishRows } from "../publish/rows.ts";
+import { Traffic } from "../publish/traffic.ts";
+import { Visitors } from "../publish/visitors.ts";
 import { MemoryBudget, roomFor, wakePlaces } from "../sandboxes/memory.ts";
 import { SandboxRows } from "../sandboxes/rows.ts";
 import { SandboxService } from "../sandboxes/sandboxes.ts";
@@ -44,6 +49,7 @@ import { ageKeyFile, databaseFile } from "./files.ts";
 import { migrations } from "./migrations.ts";
 import { operations } from "./operations.ts";
 import { loharPath } from "./programs.ts";
+import { urlsOf } from "./public-urls.ts";
 import { routes } from "./routes.ts";
 
 /** Everything that runs, not yet started. */
@@ -168,11 +174,34 @@ export async function build(config: Config, log: Logger) {
   quota.counts((userId) => sandboxes.bytesHeld(userId));
   quota.counts((userId) => snapshots.places.bytesHeld(userId));
   const authFailures = new AuthFailures(events);
+  const shares = new Shares(LIMITS, config.rateFactor);
+  const urls = urlsOf(config);
+  const traffic = new Traffic();
+  const publishRows = new PublishRows(store);
+  const publishing = new PublishService({
+    rows: publishRows,
+    sandboxes,
+    urls,
+    traffic,
+    events,
+    maxOf: (userId) => users.byId(userId)?.maxPublished ?? null,
+  });
+  const visitors = new Visitors({
+    rows: publishRows,
+    sandboxes,
+    userOf: (id) => users.byId(id),
+    grantOf,
+    shares,
+    traffic,
+    metrics,
+    log,
+    rateFactor: config.rateFactor,
+  });
   const app = createApp({
     version: VERSION,
     log,
     authenticate: (key) => users.authenticate(key),
-    shares: new Shares(LIMITS, config.rateFactor),
+    shares,
     kindOf: (path) => (isProxied(path) ? "traffic" : "api"),
     onRequest: (method, status, ms) => metrics.request(method, status, ms),
     onAuthFailure: (address) => {
@@ -189,10 +218,12 @@ export async function build(config: Config, log: Logger) {
       sandboxes,
       snapshots,
       secrets,
+      publishing,
       countSandboxes: (userId) => sandboxes.deps.rows.count(userId),
       storageHeld: (userId) => quota.held(userId),
       countSnapshots: (userId) => snapshots.rows.count(userId).count,
       countSecrets: (userId) => secretRows.count(userId),
+      countPublished: (userId) => publishRows.count(userId),
       events: {
         events,
         metrics,
@@ -211,6 +242,8 @@ export async function build(config: Config, log: Logger) {
   return {
     app,
     sockets: streamSockets,
+    urls,
+    visitors,
     store,
     keyring,
     secretRows,

@@ -39,6 +39,8 @@ export interface Config {
   ageKeyFile: string;
   /** Multiplies the rate of calls of the API; 0 = none. */
   rateFactor: number;
+  /** Address in URLs of published ports: "" = by the host's default route, "none" = this machine only. */
+  publicAddress: string;
   /** Networks (CIDR) of proxies in front of us whose X-Forwarded-For and X-Forwarded-Proto are believed. */
   trustedProxies: string[];
   /** Prefix of namespaces, interfaces and tables; differs only where several daemons share a host (tests). */
@@ -69,6 +71,7 @@ export const DEFAULTS: Config = {
   allowedPrivate: [],
   ageKeyFile: "",
   rateFactor: 1,
+  publicAddress: "",
   trustedProxies: [],
   networkPrefix: "bh",
   networkBase: 0,

@@ -13,7 +13,13 @@ const METHOD = /^(?!(?:CONNECT|TRACE|TRACK)$)[A-Z-]{1,32}$/;
 
 /** Listens on the configured address. Throws when it cannot. */
 export async function startEdge(
-  { app, sockets, network }: Pick<Awaited<ReturnType<typeof build>>, "app" | "sockets" | "network">,
+  {
+    app,
+    sockets,
+    network,
+    urls,
+    visitors,
+  }: Pick<Awaited<ReturnType<typeof build>>, "app" | "sockets" | "network" | "urls" | "visitors">,
   config: Config,
   log: Logger,
 ): Promise<Listener> {
@@ -24,14 +30,16 @@ export async function startEdge(
     listen: [config.listen],
     trustedProxies: config.trustedProxies,
     log,
-    begin: (begin, passage, signal) =>
-      Promise.resolve(
-        app.fetch(requestOf(begin, signal), { server: undefined as never, peer: begin.peer, passage }),
-      ),
+    zones: urls.zones,
+    async begin(begin, passage, signal) {
+      if (begin.kind !== "path") return visitors.begin(begin, passage, signal);
+      return app.fetch(requestOf(begin, signal), { server: undefined as never, peer: begin.peer, passage });
+    },
   });
   edge.prepare();
   const api = listen(app, `unix:${edge.apiSocket}`, sockets);
   const [address = ""] = await edge.start();
+  urls.listensOn(Number(address.slice(address.lastIndexOf(":") + 1)));
   return {
     url: urlOf(config.listen, address),
     async stop(drainMs) {

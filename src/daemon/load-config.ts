@@ -38,6 +38,7 @@ const fileSchema = z.strictObject({
   log_level: z.enum(["debug", "info", "warn", "error"]).optional(),
   allowed_private: z.array(z.string()).max(64).optional(),
   age_key_file: z.string().startsWith("/").optional(),
+  public_address: z.union([z.ipv4(), z.ipv6(), z.literal("none")]).optional(),
   trusted_proxies: z
     .array(z.union([z.cidrv4(), z.cidrv6()]))
     .max(64)
@@ -94,6 +95,7 @@ export function loadConfig(path = configPath()): Config {
     logLevel: file.log_level ?? DEFAULTS.logLevel,
     allowedPrivate: file.allowed_private ?? DEFAULTS.allowedPrivate,
     ageKeyFile: file.age_key_file ?? DEFAULTS.ageKeyFile,
+    publicAddress: file.public_address ?? DEFAULTS.publicAddress,
     trustedProxies: file.trusted_proxies ?? DEFAULTS.trustedProxies,
     rateFactor: file.rate_factor ?? DEFAULTS.rateFactor,
     networkPrefix: file.network_prefix ?? DEFAULTS.networkPrefix,

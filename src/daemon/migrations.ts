@@ -1,5 +1,6 @@
 /** Every table of the product; the server's local commands open the database with the same list. */
 import { eventMigrations } from "../events/event-log.ts";
+import { publishMigrations } from "../publish/rows.ts";
 import { idempotencyMigrations } from "../sandboxes/idempotency.ts";
 import { sandboxMigrations } from "../sandboxes/migrations.ts";
 import { secretMigrations } from "../secrets/rows.ts";
@@ -13,4 +14,5 @@ export const migrations = [
   ...idempotencyMigrations,
   ...snapshotMigrations,
   ...secretMigrations,
+  ...publishMigrations,
 ];

@@ -17,11 +17,6 @@ export const NOT_YET: [paths: string[], what: string, remedy: string][] = [
     "piped sessions",
     "GET /sandboxes/{sandbox}/exec/stream has live stdin and exact output",
   ],
-  [
-    ["/sandboxes/:ref/publish", "/sandboxes/:ref/publish/:port"],
-    "public URLs",
-    "/sandboxes/{sandbox}/proxy/{port}/ is the way in, with an API key",
-  ],
   [["/sandboxes/:ref/shell-token", "/_shell/*"], "the web shell", WAIT],
   [
     ["/sandboxes/:ref/save-image"],

@@ -4,6 +4,7 @@ import { execOperations } from "../exec/operations.ts";
 import { fileOperations } from "../files/operations.ts";
 import type { Operation } from "../http/openapi.ts";
 import { portOperations } from "../ports/operations.ts";
+import { publishOperations } from "../publish/operations.ts";
 import { sandboxOperations } from "../sandboxes/operations.ts";
 import { secretOperations } from "../secrets/operations.ts";
 import { snapshotOperations } from "../snapshots/operations.ts";
@@ -19,6 +20,7 @@ export const operations: Operation[] = [
   ...execOperations,
   ...fileOperations,
   ...portOperations,
+  ...publishOperations,
   ...snapshotOperations,
   ...secretOperations,
   ...eventOperations,

@@ -6,6 +6,8 @@ import { execRoutes } from "../exec/routes.ts";
 import { execStreamRoutes } from "../exec/stream.ts";
 import { filesRoutes } from "../files/routes.ts";
 import { proxyRoutes } from "../ports/routes.ts";
+import { publishRoutes } from "../publish/routes.ts";
+import type { Publishing } from "../publish/service.ts";
 import { sandboxRoutes } from "../sandboxes/routes.ts";
 import type { Sandboxes } from "../sandboxes/service.ts";
 import { secretRoutes } from "../secrets/routes.ts";
@@ -21,6 +23,7 @@ export interface RouteDeps extends UserRouteDeps {
   sandboxes: Sandboxes;
   snapshots: Snapshots;
   secrets: Secrets;
+  publishing: Publishing;
   events: EventRouteDeps;
   status: StatusDeps;
 }
@@ -32,6 +35,7 @@ export const routes = (deps: RouteDeps): Hono<AppEnv>[] => [
   processRoutes(deps),
   filesRoutes(deps),
   proxyRoutes(deps),
+  publishRoutes(deps),
   snapshotRoutes(deps),
   secretRoutes(deps),
   userRoutes(deps),

@@ -20,6 +20,8 @@ export interface EdgeOptions {
   uid: number | null;
   listen: string[];
   trustedProxies: string[];
+  /** Whose names are published ports. */
+  zones: string[];
   log: Logger;
   /**
    * Decides about a request: grants it and returns at its end, or returns the answer that the client gets instead. `signal`
@@ -58,6 +60,7 @@ export class Edge {
         root: options.dir,
         listen,
         trusted_proxies: options.trustedProxies,
+        zones: options.zones,
         max_connections: MAX_CONNECTIONS,
         max_connections_per_peer: MAX_OF_ONE,
       }),
@@ -120,8 +123,9 @@ export class Edge {
         granted = true;
         if (signal.aborted) return asked.over.promise;
         asked.grant = grant;
-        const { target, sandbox, port } = grant;
-        this.process.say({ do: "answer", id, grant: { target, sandbox, port, headers } });
+        const { target, sandbox, port, usedAuth = false } = grant;
+        const told = { target, sandbox, port, headers, used_auth: usedAuth };
+        this.process.say({ do: "answer", id, grant: told });
         const revoke = () => void this.revoke(id, grant.revoked.reason);
         grant.revoked.addEventListener("abort", revoke, { once: true });
         return asked.over.promise.finally(() => grant.revoked.removeEventListener("abort", revoke));

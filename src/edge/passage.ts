@@ -11,6 +11,8 @@ export interface Grant {
   port: number;
   /** Opens a connection to the port; it may outlive the request by seconds. Throws GuestError. */
   open(): Promise<Tunnel>;
+  /** Authorization was for us: the service does not see it. */
+  usedAuth?: boolean;
   /** Fires, with the error that the client shall see, when the sandbox goes over the request's head. */
   revoked: AbortSignal;
 }

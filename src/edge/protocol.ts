@@ -9,6 +9,8 @@ export interface EdgeSetup {
   /** "127.0.0.1:8080", ":8080", "127.0.0.1:0". */
   listen: string[];
   trusted_proxies: string[];
+  /** Zones whose names are published ports: "localhost", "apps.example.com". */
+  zones: string[];
   max_connections: number;
   max_connections_per_peer: number;
 }
@@ -17,15 +19,24 @@ export interface EdgeSetup {
 export interface Begin {
   do: "begin";
   id: number;
-  /** "path": below the API, with the caller's key. "alias": a published port. */
-  kind: "path" | "alias";
+  /** "path": below the API, with the caller's key. "alias": a published port. "login": a password for one. */
+  kind: "path" | "alias" | "login";
   /** Of "path": as they stand in the target, not decoded. */
   sandbox?: string;
   port?: string;
   /** Authorization as it was sent. */
   auth?: string;
+  /** Of the others: first label in a zone. */
   alias?: string;
-  host?: string;
+  https?: boolean;
+  /** The client is somebody who looks at a page. */
+  browser?: boolean;
+  /** Our cookie, and the token of a link. */
+  cookie?: string;
+  token?: string;
+  password?: string;
+  /** Path and query without the token. */
+  next?: string;
   method: string;
   path: string;
   /** Address of the client. */
@@ -53,7 +64,13 @@ export type ToEdge =
   | {
       do: "answer";
       id: number;
-      grant: { target: string; sandbox: string; port: number; headers: Record<string, string> };
+      grant: {
+        target: string;
+        sandbox: string;
+        port: number;
+        headers: Record<string, string>;
+        used_auth: boolean;
+      };
     }
   | { do: "answer" | "revoke"; id: number; refusal: Refusal }
   | { do: "drain"; ms: number };

@@ -34,6 +34,7 @@ export async function edgeLab(
     uid: process.getuid?.() === 0 ? 265_000 : null,
     listen: ["127.0.0.1:0"],
     trustedProxies: [],
+    zones: ["localhost"],
     log: createLog("silent"),
     async begin(begin, passage) {
       lab.begun.push(begin);

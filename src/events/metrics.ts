@@ -4,6 +4,9 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 /** Seconds. */
 const BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30];
 
+/** Names that have a line of their own. */
+const MAX_ALIASES = 200;
+
 /** Figures read at every scrape. */
 export interface Figures {
   hot: number;
@@ -80,6 +83,20 @@ export class Metrics {
     buckets: BUCKETS,
     registers: [this.registry],
   });
+  private readonly publishedRequests = new Counter({
+    name: "bhatti_published_requests_total",
+    help: "Requests to published ports; names beyond the first 200 are together",
+    labelNames: ["alias", "status"],
+    registers: [this.registry],
+  });
+  private readonly publishedLatency = new Histogram({
+    name: "bhatti_published_seconds",
+    help: "Requests to published ports, by whether they had to wake the sandbox",
+    labelNames: ["woke"],
+    buckets: BUCKETS,
+    registers: [this.registry],
+  });
+  private readonly aliases = new Set<string>();
   private requestCount = 0;
   private errorCount = 0;
 
@@ -100,6 +117,13 @@ export class Metrics {
     if (status >= 500) this.errorCount++;
     this.requests.inc({ method, status: String(status) });
     this.latency.observe({ method }, ms / 1000);
+  }
+
+  published(alias: string, status: number, ms: number, woke: boolean): void {
+    if (this.aliases.size < MAX_ALIASES) this.aliases.add(alias);
+    const label = this.aliases.has(alias) ? alias : "other";
+    this.publishedRequests.inc({ alias: label, status: `${Math.floor(status / 100)}xx` });
+    this.publishedLatency.observe({ woke: woke ? "yes" : "no" }, ms / 1000);
   }
 
   authFailure(): void {

@@ -11,7 +11,11 @@ import { withProgress } from "./progress.ts";
 import { createApp } from "./server.ts";
 import { Shares } from "./shares.ts";
 
-const limits = { atOnce: { api: 3, traffic: 2 }, bytes: 60 << 20, rate: { burst: 20, perSecond: 10 } };
+const limits = {
+  atOnce: { api: 3, traffic: 2, public: 2 },
+  bytes: 60 << 20,
+  rate: { burst: 20, perSecond: 10 },
+};
 /** More than the buffers of a connection take. */
 const LARGE = 24 << 20;
 let shares: Shares;

@@ -16,6 +16,12 @@ export class RateLimiter {
     private readonly now: () => number = Date.now,
   ) {}
 
+  /** Gives a token back. */
+  give(key: string): void {
+    const bucket = this.buckets.get(key);
+    if (bucket) bucket.tokens = Math.min(this.rate.burst, bucket.tokens + 1);
+  }
+
   /** Takes a token; returns 0, or the seconds until there is one. */
   take(key: string): number {
     const now = this.now();

@@ -5,8 +5,11 @@
 import { AppError } from "../lib/errors.ts";
 import { type Rate, RateLimiter } from "./rate-limit.ts";
 
-/** `api`: calls of the API, open streams included. `traffic`: requests that are passed through to a sandbox. */
-export type Kind = "api" | "traffic";
+/**
+ * `api`: calls of the API, open streams included. `traffic`: requests that are passed through to a sandbox with its owner's key.
+ * `public`: those of strangers to its published ports.
+ */
+export type Kind = "api" | "traffic" | "public";
 
 export interface ShareLimits {
   atOnce: Record<Kind, number>;
@@ -16,7 +19,7 @@ export interface ShareLimits {
 }
 
 export const LIMITS: ShareLimits = {
-  atOnce: { api: 512, traffic: 512 },
+  atOnce: { api: 512, traffic: 512, public: 1024 },
   bytes: 256 << 20,
   rate: { burst: 4000, perSecond: 2000 },
 };
@@ -46,7 +49,7 @@ export class Shares {
   enter(owner: string, kind: Kind): Place {
     const wait = kind === "api" && this.rateFactor > 0 ? this.rate.take(owner) : 0;
     if (wait > 0) throw refused(`rate limit exceeded: ${this.limits.rate.perSecond} requests a second`, wait);
-    const held = this.owners.get(owner) ?? { atOnce: { api: 0, traffic: 0 }, bytes: 0 };
+    const held = this.owners.get(owner) ?? { atOnce: { api: 0, traffic: 0, public: 0 }, bytes: 0 };
     const limit = this.limits.atOnce[kind];
     if (held.atOnce[kind] >= limit) {
       throw refused(`${limit} ${kind === "api" ? "requests" : "proxied requests"} of yours run already`, 1);
@@ -64,7 +67,7 @@ export class Shares {
 
   private forget(): void {
     for (const [owner, { atOnce, bytes }] of this.owners)
-      if (atOnce.api + atOnce.traffic + bytes === 0) this.owners.delete(owner);
+      if (atOnce.api + atOnce.traffic + atOnce.public + bytes === 0) this.owners.delete(owner);
   }
 }
 

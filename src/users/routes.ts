@@ -9,6 +9,7 @@ export interface UserRouteDeps {
   /** Those that restore took included. */
   countSnapshots(userId: string): number;
   countSecrets(userId: string): number;
+  countPublished(userId: string): number;
   /** Bytes of disk. */
   storageHeld(userId: string): number;
 }
@@ -29,6 +30,8 @@ export function userRoutes(deps: UserRouteDeps): Hono<AppEnv> {
       max_snapshots: user.maxSnapshots,
       secrets: deps.countSecrets(user.id),
       max_secrets: user.maxSecrets,
+      published: deps.countPublished(user.id),
+      max_published: user.maxPublished,
       storage_mb: Math.ceil(deps.storageHeld(user.id) / 1048576),
       max_storage_mb: user.maxStorageMb,
     });

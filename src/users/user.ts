@@ -14,5 +14,7 @@ export interface User {
   maxStorageMb: number;
   maxImages: number;
   maxSecrets: number;
+  /** Ports with a URL. */
+  maxPublished: number;
   createdAt: string;
 }

@@ -26,6 +26,7 @@ CREATE TABLE users (
   },
   { id: "0020-max-secrets", sql: "ALTER TABLE users ADD COLUMN max_secrets INTEGER NOT NULL DEFAULT 100" },
   { id: "0030-storage", sql: "ALTER TABLE users ADD COLUMN max_storage_mb INTEGER NOT NULL DEFAULT 0" },
+  { id: "0040-max-published", sql: "ALTER TABLE users ADD COLUMN max_published INTEGER NOT NULL DEFAULT 50" },
 ];
 
 /** Of users that are no operators, MiB. */
@@ -43,6 +44,7 @@ interface UserRow {
   max_snapshots: number;
   max_images: number;
   max_secrets: number;
+  max_published: number;
   max_storage_mb: number;
   created_at: string;
 }
@@ -53,6 +55,7 @@ export interface UserLimitsInput {
   maxMemoryMbPerSandbox?: number;
   maxSnapshots?: number;
   maxSecrets?: number;
+  maxPublished?: number;
   /** MiB; 0 = no limit. */
   maxStorageMb?: number;
 }
@@ -60,7 +63,7 @@ export interface UserLimitsInput {
 /** Subnet indexes above this are reserved (templates). */
 const MAX_SUBNET = 65_000;
 const COLUMNS =
-  "id, name, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, max_secrets, max_storage_mb, created_at";
+  "id, name, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, max_secrets, max_published, max_storage_mb, created_at";
 
 const hashOf = (key: string): string => createHash("sha256").update(key).digest("hex");
 const newKey = (): string => `bht_${hex(32)}`;
@@ -86,7 +89,7 @@ export class Users {
         );
       this.store.db
         .query(
-          "INSERT INTO users (id, name, api_key_hash, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, max_secrets, max_storage_mb, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+          "INSERT INTO users (id, name, api_key_hash, admin, subnet_index, max_sandboxes, max_cpus_per_sandbox, max_memory_mb_per_sandbox, max_volume_storage_mb, max_snapshots, max_images, max_secrets, max_published, max_storage_mb, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .run(
           id,
@@ -101,6 +104,7 @@ export class Users {
           input.maxSnapshots ?? 5,
           10,
           input.maxSecrets ?? 100,
+          input.maxPublished ?? 50,
           input.maxStorageMb ?? (input.admin ? 0 : DEFAULT_STORAGE_MB),
           new Date().toISOString(),
         );
@@ -165,7 +169,7 @@ export class Users {
     const pick = (given: number | undefined, old: number) => given ?? old;
     this.store.db
       .query(
-        "UPDATE users SET max_sandboxes = ?, max_cpus_per_sandbox = ?, max_memory_mb_per_sandbox = ?, max_snapshots = ?, max_secrets = ?, max_storage_mb = ? WHERE id = ?",
+        "UPDATE users SET max_sandboxes = ?, max_cpus_per_sandbox = ?, max_memory_mb_per_sandbox = ?, max_snapshots = ?, max_secrets = ?, max_published = ?, max_storage_mb = ? WHERE id = ?",
       )
       .run(
         pick(limits.maxSandboxes, user.maxSandboxes),
@@ -173,6 +177,7 @@ export class Users {
         pick(limits.maxMemoryMbPerSandbox, user.maxMemoryMbPerSandbox),
         pick(limits.maxSnapshots, user.maxSnapshots),
         pick(limits.maxSecrets, user.maxSecrets),
+        pick(limits.maxPublished, user.maxPublished),
         pick(limits.maxStorageMb, user.maxStorageMb),
         user.id,
       );
@@ -225,6 +230,7 @@ const toUser = (row: UserRow): User => ({
   maxSnapshots: row.max_snapshots,
   maxImages: row.max_images,
   maxSecrets: row.max_secrets,
+  maxPublished: row.max_published,
   maxStorageMb: row.max_storage_mb,
   createdAt: row.created_at,
 });

@@ -7,15 +7,22 @@ import "encoding/json"
 type Begin struct {
 	Do string `json:"do"`
 	ID uint64 `json:"id"`
-	// "path": below the API, with the caller's key. "alias": a published port.
+	// "path": below the API, with the caller's key. "alias", "login": see below.
 	Kind string `json:"kind"`
 	// Of "path": as they stand in the target, not decoded.
 	Sandbox string `json:"sandbox,omitempty"`
 	Port    string `json:"port,omitempty"`
 	Auth    string `json:"auth,omitempty"`
-	// Of "alias".
-	Alias string `json:"alias,omitempty"`
-	Host  string `json:"host,omitempty"`
+	// Of "alias" and "login": a published port, and a password for one.
+	Alias   string `json:"alias,omitempty"`
+	HTTPS   bool   `json:"https,omitempty"`
+	Browser bool   `json:"browser,omitempty"`
+	// Our cookie, and the token of a link.
+	Cookie   string `json:"cookie,omitempty"`
+	Token    string `json:"token,omitempty"`
+	Password string `json:"password,omitempty"`
+	// Path and query without the token.
+	Next string `json:"next,omitempty"`
 
 	Method string `json:"method"`
 	// Path without the query, for the log.
@@ -38,6 +45,8 @@ type Grant struct {
 	Port    int    `json:"port"`
 	// Headers that the answer carries.
 	Headers map[string]string `json:"headers"`
+	// Authorization was for us.
+	UsedAuth bool `json:"used_auth"`
 	// Told when the sandbox is stopped or destroyed meanwhile.
 	Revoked <-chan *Refusal `json:"-"`
 	ID      uint64          `json:"-"`

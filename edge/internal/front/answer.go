@@ -26,6 +26,9 @@ func modify(answer *http.Response) error {
 	if location := answer.Header.Get("Location"); location != "" {
 		answer.Header.Set("Location", seenFromOutside(location, p, answer.Request.Header.Get("X-Forwarded-Host")))
 	}
+	if p.alias != "" {
+		ownCookies(answer.Header)
+	}
 	if p.cookies != "" {
 		markCookies(answer.Header, p.cookies, p.prefix+"/")
 	}

@@ -53,3 +53,42 @@ func markCookies(header http.Header, mark, path string) {
 		header.Add("Set-Cookie", strings.Join(append(kept, "Path="+below), "; "))
 	}
 }
+
+// ours are cookies of this server, which services neither see nor set.
+func ours(name string) bool { return name == plainCookie || name == secureCookie }
+
+// dropCookies keeps ours from the service.
+func dropCookies(header http.Header) {
+	var kept []string
+	for _, line := range header.Values("Cookie") {
+		for part := range strings.SplitSeq(line, ";") {
+			part = strings.TrimSpace(part)
+			if name, _, _ := strings.Cut(part, "="); !ours(name) {
+				kept = append(kept, part)
+			}
+		}
+	}
+	header.Del("Cookie")
+	if len(kept) > 0 {
+		header.Set("Cookie", strings.Join(kept, "; "))
+	}
+}
+
+// ownCookies keeps a service's cookies at its own name: a domain would be that of everybody else's services too.
+func ownCookies(header http.Header) {
+	lines := header.Values("Set-Cookie")
+	header.Del("Set-Cookie")
+	for _, line := range lines {
+		parts := strings.Split(line, ";")
+		if name, _, _ := strings.Cut(parts[0], "="); ours(strings.TrimSpace(name)) {
+			continue
+		}
+		kept := parts[:1]
+		for _, part := range parts[1:] {
+			if name, _, _ := strings.Cut(part, "="); !strings.EqualFold(strings.TrimSpace(name), "domain") {
+				kept = append(kept, part)
+			}
+		}
+		header.Add("Set-Cookie", strings.Join(kept, ";"))
+	}
+}

@@ -39,10 +39,17 @@ func writeRefusal(w http.ResponseWriter, r *http.Request, refusal *daemon.Refusa
 }
 
 func writeAnswer(w http.ResponseWriter, r *http.Request, status int, headers map[string]string, body []byte) {
+	if p := asPage(w); p != nil && p.writeTo(w, status, headers, body) {
+		return
+	}
 	for name, value := range headers {
 		w.Header().Set(name, value)
 	}
-	w.Header().Set("Content-Type", "application/json")
+	if status < 400 {
+		body = nil // on to somewhere else
+	} else {
+		w.Header().Set("Content-Type", "application/json")
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
@@ -51,27 +58,30 @@ func writeAnswer(w http.ResponseWriter, r *http.Request, status int, headers map
 }
 
 // failureOf says what became of a request that a guest was to answer.
-func failureOf(grant *daemon.Grant, err error) failure {
+func failureOf(p *passing, err error) failure {
+	grant := p.grant
+	at := fmt.Sprintf("port %d of sandbox %q", grant.Port, grant.Sandbox)
 	look := fmt.Sprintf("bhatti ports %s shows what listens there", grant.Sandbox)
+	if p.alias != "" {
+		// Whoever looks at a page need not know what the sandbox is called.
+		at = fmt.Sprintf("port %d of this sandbox", grant.Port)
+		look = fmt.Sprintf("start the server on port %d (any address will do, 127.0.0.1 too), then reload", grant.Port)
+	}
 	var tunnel *daemon.TunnelError
 	if errors.As(err, &tunnel) {
 		if tunnel.Code == "connection_refused" {
-			return failure{502, "nothing_listens", fmt.Sprintf("bad gateway: nothing listens on port %d of sandbox %q", grant.Port, grant.Sandbox), look, nil}
+			return failure{502, "nothing_listens", "bad gateway: nothing listens on " + at, look, nil}
 		}
-		return failure{502, "unavailable", fmt.Sprintf("bad gateway: port %d of sandbox %q cannot be reached: %s", grant.Port, grant.Sandbox, tunnel.Message), look, nil}
+		return failure{502, "unavailable", fmt.Sprintf("bad gateway: %s cannot be reached: %s", at, tunnel.Message), look, nil}
 	}
-	text := err.Error()
+	early := failure{502, "closed_early", "bad gateway: what listens on " + at + " closed the connection without an answer", look, nil}
 	for _, closed := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, closed) {
-			return closedEarly(grant, look)
+			return early
 		}
 	}
-	if strings.Contains(text, "server closed") || strings.HasSuffix(text, "EOF") {
-		return closedEarly(grant, look)
+	if text := err.Error(); strings.Contains(text, "server closed") || strings.HasSuffix(text, "EOF") {
+		return early
 	}
-	return failure{502, "bad_answer", fmt.Sprintf("bad gateway: what listens on port %d of sandbox %q did not answer with HTTP", grant.Port, grant.Sandbox), look, nil}
-}
-
-func closedEarly(grant *daemon.Grant, look string) failure {
-	return failure{502, "closed_early", fmt.Sprintf("bad gateway: what listens on port %d of sandbox %q closed the connection without an answer", grant.Port, grant.Sandbox), look, nil}
+	return failure{502, "bad_answer", "bad gateway: what listens on " + at + " did not answer with HTTP", look, nil}
 }

@@ -37,6 +37,8 @@ type passing struct {
 	// What the guest is asked for: path and query.
 	target string
 	client client
+	// Name of a published port; "" = the caller came with a key.
+	alias string
 	// Path below which the client sees the guest's root; "" = at the root.
 	prefix string
 	// Prefix of names of cookies; "" = they are passed as they are.
@@ -104,11 +106,26 @@ func (g *guests) byPath(w http.ResponseWriter, r *http.Request, c client, sandbo
 	}, &passing{target: rest, client: c, prefix: prefix, cookies: cookiesOf(sandbox, port)})
 }
 
+var errPatience = errors.New("it takes longer")
+
+// begin waits for the sandbox; whoever looks at a page sees after a second that it takes longer, and asks again.
+func (g *guests) begin(w http.ResponseWriter, r *http.Request, begin daemon.Begin) (*daemon.Grant, error) {
+	ctx := r.Context()
+	if begin.Browser && r.Method == http.MethodGet {
+		limited, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+		defer cancel()
+		ctx = limited
+	}
+	return g.control.Begin(ctx, begin)
+}
+
 func (g *guests) pass(w http.ResponseWriter, r *http.Request, begin daemon.Begin, p *passing) {
-	grant, err := g.control.Begin(r.Context(), begin)
+	grant, err := g.begin(w, r, begin)
 	if err != nil {
 		var refusal *daemon.Refusal
 		switch {
+		case errors.Is(err, errPatience):
+			writeError(w, r, failure{503, "waking", "The sandbox behind this page is waking up.", "", map[string]string{"Retry-After": "1"}})
 		case errors.As(err, &refusal):
 			writeRefusal(w, r, refusal)
 		case r.Context().Err() != nil:
@@ -162,6 +179,12 @@ func rewrite(pr *httputil.ProxyRequest) {
 		out.Header.Del("Authorization")
 		keepCookies(out.Header, p.cookies)
 	}
+	if p.alias != "" {
+		if p.grant.UsedAuth {
+			out.Header.Del("Authorization")
+		}
+		dropCookies(out.Header)
+	}
 	out.Header.Del(peerHeader)
 }
 
@@ -173,6 +196,6 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, context.Canceled):
 		panic(http.ErrAbortHandler)
 	default:
-		writeError(w, r, failureOf(p.grant, err))
+		writeError(w, r, failureOf(p, err))
 	}
 }

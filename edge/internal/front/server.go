@@ -25,6 +25,8 @@ const (
 type Config struct {
 	// Networks whose X-Forwarded-For and -Proto are believed.
 	TrustedProxies []netip.Prefix `json:"trusted_proxies"`
+	// Zones whose names are published ports.
+	Zones []string `json:"zones"`
 	// Connections at a time, of all clients and of one address.
 	MaxConnections        int `json:"max_connections"`
 	MaxConnectionsPerPeer int `json:"max_connections_per_peer"`
@@ -82,6 +84,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	c := s.clientOf(r)
+	if alias, ok := s.aliasOf(hostOf(r.Host)); ok {
+		s.guests.byAlias(w, r, c, alias)
+		return
+	}
 	if sandbox, port, rest, ok := proxied(targetOf(r)); ok {
 		s.guests.byPath(w, r, c, sandbox, port, rest)
 		return

@@ -8,7 +8,7 @@ const PATIENCE_MS = 700;
 
 /** Commands whose first argument (behind the sub-command) is a sandbox, or a snapshot. */
 const SANDBOX =
-  /^(inspect|info|edit|exec|stop|start|destroy|rm|fork|ps|ports|file \w+|snapshot (create|restore))$/;
+  /^(inspect|info|edit|exec|stop|start|destroy|rm|fork|ps|ports|publish|unpublish|share|file \w+|snapshot (create|restore))$/;
 const SNAPSHOT = /^snapshot (inspect|delete|resume|verify|export)$/;
 
 /** Prints one candidate a line. Never fails loudly: completion must not spoil the prompt. */

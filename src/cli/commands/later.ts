@@ -4,14 +4,11 @@ import { CliError } from "../base/errors.ts";
 
 const LATER: Record<string, [what: string, remedy: string]> = {
   shell: ["no terminals", "bhatti exec <sandbox> -- <command> runs commands, with stdin"],
-  share: ["no web shell", "give the person a key of their own: bhatti user create"],
   image: [
     "no images of users",
     "operators build images: bhatti host image; bhatti snapshot keeps a machine as it is",
   ],
   volume: ["no volumes", "a sandbox's disk is kept until it is destroyed; bhatti snapshot copies it"],
-  publish: ["no public URLs", "bhatti ports <sandbox> shows the way in, with a key"],
-  unpublish: ["no public URLs", "nothing is published: there is nothing to take back"],
   update: ["no update by itself", "on the server: git pull && sudo ./install.sh"],
 };
 

@@ -13,6 +13,7 @@ interface Limits {
   maxMemory?: number;
   maxSnapshots?: number;
   maxSecrets?: number;
+  maxPublished?: number;
   maxStorage?: number;
   dataDir?: string;
 }
@@ -38,6 +39,7 @@ const withLimits = (command: ReturnType<typeof define>) =>
     .option("--max-memory <size>", "memory of one sandbox: 4096 (MiB), 4G", mebibytes("--max-memory"))
     .option("--max-snapshots <n>", "how many snapshots (5)", integer("--max-snapshots", 0, 1_000_000))
     .option("--max-secrets <n>", "how many secrets (100)", integer("--max-secrets", 0, 1_000_000))
+    .option("--max-published <n>", "how many published ports (50)", integer("--max-published", 0, 1_000_000))
     .option(
       "--max-storage <size>",
       "disk that all of them may hold together: 500G, none (100G; operators none)",
@@ -50,6 +52,7 @@ const limitsOf = (flags: Limits) => ({
   maxMemoryMbPerSandbox: flags.maxMemory,
   maxSnapshots: flags.maxSnapshots,
   maxSecrets: flags.maxSecrets,
+  maxPublished: flags.maxPublished,
   maxStorageMb: flags.maxStorage,
 });
 
@@ -99,7 +102,19 @@ const list = () =>
     )
       return;
     table(
-      ["ID", "NAME", "SANDBOXES", "CPUS", "MEM", "SNAPSHOTS", "SECRETS", "STORAGE", "SUBNET", "ADMIN"],
+      [
+        "ID",
+        "NAME",
+        "SANDBOXES",
+        "CPUS",
+        "MEM",
+        "SNAPSHOTS",
+        "SECRETS",
+        "URLS",
+        "STORAGE",
+        "SUBNET",
+        "ADMIN",
+      ],
       all.map(({ user, sandboxes, storageMb }) => [
         user.id,
         user.name,
@@ -108,6 +123,7 @@ const list = () =>
         String(user.maxMemoryMbPerSandbox),
         String(user.maxSnapshots),
         String(user.maxSecrets),
+        String(user.maxPublished),
         `${storageMb === null ? "?" : bytes(storageMb * 1048576)}/${limit(user.maxStorageMb)}`,
         String(user.subnetIndex),
         user.admin ? "yes" : "-",
@@ -134,7 +150,7 @@ const limits = () =>
     if (printJson({ ...wire(user), storage_mb: storageMb })) return;
     const held = storageMb === null ? "" : ` (${bytes(storageMb * 1048576)} held)`;
     say(
-      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots, ${user.maxSecrets} secrets, ${limit(user.maxStorageMb)} of disk${held}`,
+      `${clean(user.name)}: ${user.maxSandboxes} sandboxes, ${user.maxCpusPerSandbox} CPUs and ${user.maxMemoryMbPerSandbox} MB each, ${user.maxSnapshots} snapshots, ${user.maxSecrets} secrets, ${user.maxPublished} published ports, ${limit(user.maxStorageMb)} of disk${held}`,
     );
   });
 
@@ -177,6 +193,7 @@ const wire = (user: User) => ({
   max_images: user.maxImages,
   max_snapshots: user.maxSnapshots,
   max_secrets: user.maxSecrets,
+  max_published: user.maxPublished,
   max_storage_mb: user.maxStorageMb,
   created_at: user.createdAt,
 });
