@@ -84,9 +84,11 @@ export class Edge {
 
   /** Makes the folder of the sockets. Before anything listens in it. */
   prepare(): void {
-    // Others may pass through it and not look: the process reaches its sockets, which are its own.
-    mkdirSync(this.options.dir, { recursive: true });
-    chmodSync(this.options.dir, 0o711);
+    // The process passes through it to its sockets, and cannot look around; nobody else does either.
+    const { dir, uid } = this.options;
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    if (uid !== null) chownSync(dir, 0, uid);
+    chmodSync(dir, uid === null ? 0o700 : 0o710);
     for (const name of ["api.sock", "tunnels.sock"]) rmSync(`${this.options.dir}/${name}`, { force: true });
   }
 

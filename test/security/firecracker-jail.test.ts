@@ -17,7 +17,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { loharPath } from "../../src/daemon/lohar.ts";
+import { loharPath } from "../../src/daemon/programs.ts";
 import { liveUids } from "../../src/engine/host/users.ts";
 import { run } from "../../src/lib/run.ts";
 import { FIRECRACKER } from "../e2e/engine-bench.ts";

@@ -49,6 +49,7 @@ const BODIES: Record<string, unknown> = {
   "post /sandboxes/{sandbox}/exec": { cmd: ["true"] },
   "post /sandboxes/{sandbox}/checkpoint": { name: "stolen" },
   "post /sandboxes/{sandbox}/fork": { count: 1 },
+  "post /sandboxes/{sandbox}/publish": { port: 8000 },
   "post /sandboxes/{sandbox}/restore": { snapshot: "keep" },
   "post /snapshots/{name}/resume": { name: "stolen" },
 };
