@@ -11,10 +11,10 @@ const PUBLIC = new Set(["kernel", "bin"]);
 const NOTHING = new Set<string>();
 
 /**
- * What the VMM of a running sandbox passes through, on its way to a socket that root holds there: nobody can list them, and
- * the folder around them is root's alone.
+ * What the VMM of a running sandbox, or the edge, passes through on its way to a socket there: nobody can list them, and the
+ * folder around them is root's alone.
  */
-const PASSED = new Set(["vm", "out"]);
+const PASSED = new Set(["vm", "out", "edge"]);
 
 /** To anybody who knows the name (older versions), or to the VMM's own group. A VM that runs on needs its way to be stopped. */
 const WAYS = new Set([0o711, 0o710]);
