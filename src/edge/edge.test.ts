@@ -361,6 +361,30 @@ test("one request is one request, whatever stands in it", async () => {
   expect(got.at(-1)).toStartWith("GET /smuggled");
 });
 
+test("a body that nobody reads does not spoil what follows on its connection", async () => {
+  const own = await edgeLab({
+    begin: async () => Response.json({ error: "no", code: "forbidden" }, { status: 403 }),
+  });
+  try {
+    const { hostname, port } = new URL(own.url);
+    const socket = dial({ host: hostname, port: Number(port) });
+    let said = "";
+    socket.on("data", (data) => {
+      said += data.toString();
+    });
+    const answers = () => said.match(/HTTP\/1\.1 403/g)?.length ?? 0;
+    for (let i = 1; i <= 200; i++) {
+      socket.write("POST /sandboxes/dev/proxy/80/ HTTP/1.1\r\nhost: x\r\ncontent-length: 30000\r\n\r\n");
+      if (i % 2) await new Promise((resolve) => setImmediate(resolve));
+      socket.write("x".repeat(30_000));
+      await until(() => answers() === i);
+    }
+    socket.destroy();
+  } finally {
+    await own.stop();
+  }
+}, 30_000);
+
 test("a path that is spelt otherwise reaches no guest", async () => {
   for (const path of [
     "/sandboxes/dev/./proxy/80/",

@@ -78,6 +78,9 @@ func (s *Server) Shutdown(ctx context.Context) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Answers may begin before the request has ended: a guest's, an exec's.
 	_ = http.NewResponseController(w).EnableFullDuplex()
+	// Then net/http takes what is left of a body after it has stopped watching the connection, and reads the next request beside
+	// the watch that the body's end starts: a panic. Closed here, the end comes before it stops.
+	defer r.Body.Close()
 	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
 		// net/http takes a request with a length as well for a chunked one. Whoever stands in front of us may have read it
 		// otherwise, so nothing that follows on this connection is a request (RFC 9112, 6.3).
