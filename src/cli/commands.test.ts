@@ -588,6 +588,22 @@ test("files: binary both ways, size told, nothing half-written", async () => {
   });
 }, 60_000);
 
+test("a file of this machine that cannot be read is told in words, before the server is asked", async () => {
+  using home = new Home();
+  const missing = join(home.dir, "missing");
+  await using daemon = new FakeDaemon(() => json({}));
+  for (const [args, file, words] of [
+    [["create", "--file", `${missing}:/x`], missing, "no such file or directory"],
+    [["create", "--env-file", missing], missing, "no such file or directory"],
+    [["secret", "set", "A", "--file", home.dir], home.dir, "it is a directory"],
+    [["file", "write", "dev", "/x", join(missing, "y")], join(missing, "y"), "no such file or directory"],
+  ] as const) {
+    const { code, stderr } = await bhatti([...args], { home, url: daemon.url });
+    expect([code, stderr]).toEqual([1, `error: cannot read ${file}: ${words}\n`]);
+  }
+  expect(daemon.seen).toEqual([]);
+});
+
 test("snapshots: names, export to a private file, import with its size", async () => {
   using home = new Home();
   const view = {

@@ -31,5 +31,28 @@ export const EXIT = {
   brokenPipe: 141,
 } as const;
 
+const WORDS: Record<string, string> = {
+  EACCES: "permission denied",
+  EDQUOT: "the disk quota is used up",
+  EISDIR: "it is a directory",
+  ELOOP: "too many symbolic links",
+  ENAMETOOLONG: "the name is too long",
+  ENOENT: "no such file or directory",
+  ENOSPC: "no space is left where it goes",
+  ENOTDIR: "a part of the path is not a directory",
+  EPERM: "not permitted",
+  EROFS: "the file system is read-only",
+};
+
+/** Why the system refused, in words. */
+export function reason(cause: unknown): string {
+  const { code } = cause as NodeJS.ErrnoException;
+  return (code && WORDS[code]) ?? code ?? String(cause);
+}
+
+/** A file of this machine that cannot be read or written. */
+export const fileError = (what: "read" | "write", file: string, cause: unknown) =>
+  new CliError(`cannot ${what} ${file}: ${reason(cause)}`, { cause });
+
 export const usage = (message: string, remedy?: string) =>
   new CliError(message, { code: "usage", exit: EXIT.usage, remedy });

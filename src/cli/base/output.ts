@@ -1,7 +1,7 @@
 /** Everything that is printed goes through here: synchronous, in order, byte-exact; results to stdout, the rest to stderr. */
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import { CliError, EXIT } from "./errors.ts";
+import { CliError, EXIT, reason } from "./errors.ts";
 
 let json = false;
 
@@ -28,16 +28,13 @@ export function write(fd: 1 | 2, data: string | Uint8Array): void {
       else if (fd === 2)
         return; // nowhere left to complain
       else
-        throw new CliError(`cannot write the output: ${reasonOf(error)}`, {
+        throw new CliError(`cannot write the output: ${reason(error)}`, {
           code: "no_output",
           cause: error,
         });
     }
   }
 }
-
-const reasonOf = (error: unknown): string =>
-  (error as NodeJS.ErrnoException).code === "ENOSPC" ? "no space is left where it goes" : String(error);
 
 /** A line of human output; swallowed under --json. */
 export function say(line = ""): void {

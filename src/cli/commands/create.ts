@@ -1,7 +1,6 @@
-import { readFileSync } from "node:fs";
 import type { CreateBody, SandboxView } from "../../client/sandboxes.ts";
 import { connect } from "../base/context.ts";
-import { CliError, usage } from "../base/errors.ts";
+import { usage } from "../base/errors.ts";
 import { addToCache } from "../base/names-cache.ts";
 import { clean, notice, printJson, say } from "../base/output.ts";
 import {
@@ -21,6 +20,7 @@ import { define, options } from "../base/program.ts";
 import { withSpinner } from "../base/progress.ts";
 import { sayCreated } from "./created.ts";
 import { laterOption } from "./later.ts";
+import { readLocal } from "./local-file.ts";
 import { onUnresponsive } from "./unresponsive.ts";
 
 interface Flags {
@@ -102,12 +102,12 @@ export const command = () =>
 function bodyOf(flags: Flags, name: string | undefined): CreateBody {
   let env: Record<string, string> = {};
   for (const file of flags.envFile ?? [])
-    env = { ...env, ...envFile("--env-file", local(file).toString("utf8")) };
+    env = { ...env, ...envFile("--env-file", readLocal(file).toString("utf8")) };
   env = { ...env, ...environment("--env", flags.env) };
   const labels = pairs("--label", flags.label);
   const files = (flags.file ?? []).map((text) => {
     const { local: from, guest, mode } = fileMapping(text);
-    return { guest_path: guest, content: local(from).toString("base64"), mode };
+    return { guest_path: guest, content: readLocal(from).toString("base64"), mode };
   });
   const secrets = [...secretVariables(flags.secret), ...secretFiles(flags.secretFile)];
   return {
@@ -126,14 +126,6 @@ function bodyOf(flags: Flags, name: string | undefined): CreateBody {
     on_unresponsive: flags.onUnresponsive,
     secrets: secrets.length > 0 ? secrets : undefined,
   };
-}
-
-function local(file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (cause) {
-    throw new CliError(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
-  }
 }
 
 function warn(found: SandboxView, differs: string[]): void {

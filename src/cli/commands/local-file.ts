@@ -11,12 +11,9 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { CliError, usage } from "../base/errors.ts";
+import { CliError, fileError, usage } from "../base/errors.ts";
 import { isTty, write } from "../base/output.ts";
 import { onInterrupt } from "../base/signals.ts";
-
-const failed = (what: string, file: string, cause: unknown) =>
-  new CliError(`cannot ${what} ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
 
 export interface Source {
   /** Bytes, where known beforehand. */
@@ -48,7 +45,7 @@ export function source(
   try {
     fd = openSync(file, "r");
   } catch (cause) {
-    throw failed("read", file, cause);
+    throw fileError("read", file, cause);
   }
   const stat = fstatSync(fd);
   closeSync(fd);
@@ -95,7 +92,7 @@ export async function toFile(
   try {
     fd = openSync(temporary, "wx", 0o600);
   } catch (cause) {
-    throw failed("write", file, cause);
+    throw fileError("write", file, cause);
   }
   const remove = () => {
     try {
@@ -115,10 +112,19 @@ export async function toFile(
     renameSync(temporary, file);
     return size;
   } catch (cause) {
-    throw (cause as NodeJS.ErrnoException).syscall ? failed("write", file, cause) : cause;
+    throw (cause as NodeJS.ErrnoException).syscall ? fileError("write", file, cause) : cause;
   } finally {
     closeSync(fd);
     remove();
     withdraw();
+  }
+}
+
+/** All bytes of a small file. */
+export function readLocal(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    throw fileError("read", file, cause);
   }
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { MAX_VALUE } from "../../client/secrets.ts";
 import { connect } from "../base/context.ts";
 import { CliError, usage } from "../base/errors.ts";
@@ -6,6 +5,7 @@ import { age } from "../base/format.ts";
 import { clean, isTty, notice, printJson, say, table } from "../base/output.ts";
 import { define, group, options } from "../base/program.ts";
 import { askSecret, confirm } from "../base/prompt.ts";
+import { readLocal } from "./local-file.ts";
 
 export const command = () =>
   group(
@@ -37,7 +37,7 @@ const set = () =>
         throw usage("a value and --file exclude each other");
       const value =
         flags.file !== undefined
-          ? local(flags.file)
+          ? readLocal(flags.file)
           : argument !== undefined
             ? Buffer.from(argument)
             : await asked(name);
@@ -91,14 +91,6 @@ const remove = () =>
           `new processes are without it in: ${used_by.map(clean).join(", ")}; those that run keep what they have`,
         );
     });
-
-function local(file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (cause) {
-    throw new CliError(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code ?? cause}`, { cause });
-  }
-}
 
 /** From the terminal without echo, or all of stdin. The end of a single line is not part of a value that was typed or echoed. */
 async function asked(name: string): Promise<Buffer> {
