@@ -151,10 +151,12 @@ export const PROMISES: Promised[] = [
     rows: ["idle clone, Pss"],
   },
   {
-    text: "100 cold sandboxes: CPU of the daemon in 10 s",
-    limit: 200,
+    // The runtime alone takes 150 to 600 ms in 10 s here, most of it collecting a heap in which nothing has changed.
+    text: "100 cold sandboxes: CPU of the daemon in 10 s − without sandboxes",
+    limit: 100,
     unit: "ms",
-    rows: ["100 cold sandboxes: daemon CPU in 10 s"],
+    rows: ["100 cold sandboxes: daemon CPU in 10 s", "floor: daemon without sandboxes: CPU in 10 s"],
+    value: difference,
   },
   {
     text: "100 cold sandboxes: memory of the daemon",
