@@ -279,6 +279,14 @@ export class Installation {
     return existsSync(`${this.dataDir}/daemon.log`) ? readFileSync(`${this.dataDir}/daemon.log`, "utf8") : "";
   }
 
+  /** What the daemon called errors goes to the test's own output: a failed test is read where its daemon is gone. */
+  private tellErrors(): void {
+    const errors = this.log()
+      .split("\n")
+      .filter((line) => /^\{"level":[56]0,/.test(line));
+    for (const line of errors.slice(-20)) console.error(`daemon: ${line.slice(0, 2000)}`);
+  }
+
   /** Process of a running sandbox's VMM, as the daemon knows it. */
   vmmPid(name: string): number {
     return this.query<{ name: string; pid: number }>("SELECT name, pid FROM sandboxes").find(
@@ -316,6 +324,7 @@ export class Installation {
       await this.share();
     } finally {
       this.child?.kill("SIGKILL");
+      this.tellErrors();
       await this.cleanHost();
       this.network.release();
       await unmountReserve(this.dataDir);

@@ -32,7 +32,8 @@ const dirOf = (name: string) => `${installation.dataDir}/sandboxes/${placeOf(nam
 /** Runs a program with the VMM's user, root and namespaces: what its code could do, seccomp and limits apart. */
 function inVmm(name: string, command: string[]) {
   const { pid, uid } = placeOf(name);
-  const enter = ["nsenter", "-t", `${pid}`, "-m", "-p", "-i", "-S", `${uid}`, "-G", `${uid}`, "--"];
+  const place = ["-t", `${pid}`, "-m", "-p", "-i", "-r", "-w"];
+  const enter = ["nsenter", ...place, "-S", `${uid}`, "-G", `${uid}`, "--"];
   return Bun.spawn([...enter, ...command], { stdout: "pipe", stderr: "ignore", cwd: "/" });
 }
 
