@@ -203,6 +203,17 @@ export function engineContract(name: string, bench: () => Bench): void {
       expect(ringTail(consoleFile(spec.dir)).toString()).toEndWith(consoleTail);
     });
 
+    test("a disk grows in a machine that was loaded and has not run yet", async () => {
+      const { spec, state } = await saved();
+      spec.drives[0]!.maxBytes = 3 * 2 ** 30;
+      const vm = await bench().engine().restore(spec, state);
+      live.push(vm);
+      await vm.resizeDrive(spec.drives[0]!.id, 3 * 2 ** 30);
+      expect(statSync(spec.drives[0]!.path).size).toBe(3 * 2 ** 30);
+      await vm.resume();
+      await answers(spec);
+    });
+
     test("a disk grows under a running guest, as far as it may", async () => {
       const spec = await bench().spec();
       spec.drives[0]!.maxBytes = 3 * 2 ** 30;

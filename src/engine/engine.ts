@@ -165,9 +165,9 @@ export class EngineError extends Error {
     options?: ErrorOptions,
     /**
      * What is the matter with the VMM: 'gone' (no process), 'silent' (alive, no answer in time: a busy host, or a hung VMM),
-     * 'nonsense' (it answers what no VMM answers), 'failed' (it refused, or could not).
+     * 'nonsense' (it answers what no VMM answers), 'failed' (it refused, or could not), 'unknown' (its version has no such command).
      */
-    readonly why: "gone" | "silent" | "nonsense" | "failed" = "failed",
+    readonly why: "gone" | "silent" | "nonsense" | "failed" | "unknown" = "failed",
   ) {
     super(message, options);
     this.name = "EngineError";

@@ -21,6 +21,12 @@ const UNASKED_PER_S = 512 << 10;
 /** Commands answer at once; this long means that the VMM is stuck, ms. */
 const CALL_MS = 5000;
 
+/** A refusal, by the same reference. */
+interface QmpError {
+  class?: unknown;
+  desc?: unknown;
+}
+
 /** An event of the VMM: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html */
 export interface QmpEvent {
   event: string;
@@ -164,7 +170,7 @@ export class Qmp {
 
   private handle(line: string): void {
     let message:
-      | (Partial<QmpEvent> & { QMP?: unknown; id?: number; return?: unknown; error?: { desc?: unknown } })
+      | (Partial<QmpEvent> & { QMP?: unknown; id?: number; return?: unknown; error?: QmpError })
       | null = null;
     try {
       message = JSON.parse(line);
@@ -180,8 +186,7 @@ export class Qmp {
       return;
     }
     this.waiting.delete(message.id!);
-    if (message.error)
-      waiting.reject(new EngineError(`the VMM refused: ${String(message.error.desc).slice(0, 500)}`));
+    if (message.error) waiting.reject(refusal(message.error));
     else waiting.resolve(message.return);
   }
 
@@ -207,6 +212,14 @@ export class Qmp {
     this.waiting.clear();
   }
 }
+
+const refusal = ({ class: kind, desc }: QmpError): EngineError =>
+  new EngineError(
+    `the VMM refused: ${String(desc).slice(0, 500)}`,
+    "",
+    {},
+    kind === "CommandNotFound" ? "unknown" : "failed",
+  );
 
 const gone = (execute?: string): EngineError =>
   new EngineError(`${execute ? `${execute}: ` : ""}the VMM is gone`, "", {}, "gone");

@@ -77,7 +77,18 @@ export class QemuVm implements Vm {
   }
 
   async resizeDrive(id: string, bytes: number): Promise<void> {
+    await this.activateDrives();
     await this.qmp.call("block_resize", { device: id, size: bytes });
+  }
+
+  /**
+   * A machine that was loaded and has not run leaves its drives to whoever saved it, from QEMU 10 on; before that, loading took
+   * them, and there is no such command.
+   */
+  private async activateDrives(): Promise<void> {
+    await this.qmp.call("blockdev-set-active", { active: true }).catch((error) => {
+      if (!(error instanceof EngineError && error.why === "unknown")) throw error;
+    });
   }
 
   leave(): void {
