@@ -130,6 +130,27 @@ test("old ones go in slices, and a great number of young ones too", () => {
   file.close();
 });
 
+test("a flood of one user's events costs nobody else's, also after a restart", () => {
+  const path = `${dir}/events.db`;
+  const of = (user_id: string) => ({
+    ts: "2026-06-01T00:00:00.000Z",
+    type: "t",
+    user_id,
+    sandbox_id: "",
+    meta: "{}",
+  });
+  const first = new EventStore(path);
+  first.insert(Array.from({ length: 50 }, () => of("quiet")));
+  first.insert(Array.from({ length: 3000 }, () => of("loud")));
+  first.close();
+  const file = new EventStore(path);
+  file.insert(Array.from({ length: 500 }, () => of("loud")));
+  while (file.purge("2026-03-01T00:00:00.000Z", 1000) > 0);
+  expect(file.list({ userId: "quiet" }, 5000).length).toBe(50);
+  expect(file.list({ userId: "loud" }, 5000).length).toBe(950);
+  file.close();
+});
+
 test("wrong keys: the first of an address is told at once, the others as one", () => {
   const told: unknown[] = [];
   const failures = new AuthFailures({ record: ({ meta }) => told.push(meta) });

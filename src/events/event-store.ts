@@ -23,6 +23,8 @@ export class EventStore {
   readonly db: Database;
   /** Types there are: some dozens. */
   private readonly types: Set<string>;
+  /** Rows of each user. */
+  private readonly counts: Map<string, number>;
 
   /** `alone`: nobody else opens it, so no shared memory is mapped, which would fault when the disk is full. */
   constructor(path: string, alone = false) {
@@ -43,6 +45,14 @@ CREATE INDEX IF NOT EXISTS events_user ON events (user_id, id);
 CREATE INDEX IF NOT EXISTS events_user_type ON events (user_id, type, id);
 CREATE INDEX IF NOT EXISTS events_sandbox ON events (sandbox_id, id);`);
     this.types = new Set(this.distinctTypes());
+    this.counts = new Map(
+      this.db
+        .query<{ user_id: string; n: number }, []>(
+          "SELECT user_id, count(*) AS n FROM events GROUP BY user_id",
+        )
+        .all()
+        .map(({ user_id, n }) => [user_id, n]),
+    );
   }
 
   /** In one transaction. Throws when the disk is full; then none was written. */
@@ -53,7 +63,10 @@ CREATE INDEX IF NOT EXISTS events_sandbox ON events (sandbox_id, id);`);
     const rows = this.db
       .transaction(() => batch.map((e) => insert.get(e.ts, e.type, e.user_id, e.sandbox_id, e.meta)!))
       .immediate();
-    for (const { type } of rows) this.types.add(type);
+    for (const { type, user_id } of rows) {
+      this.types.add(type);
+      this.count(user_id, 1);
+    }
     return rows;
   }
 
@@ -74,16 +87,36 @@ CREATE INDEX IF NOT EXISTS events_sandbox ON events (sandbox_id, id);`);
     return found.sort((a, b) => a.id - b.id).slice(-limit);
   }
 
-  /** Deletes up to 1000 of the oldest, if they are older than `before` or more than `max` are there. Returns how many. */
+  /**
+   * Deletes up to 1000 that are older than `before`; when there are none and more than `max` are kept, the oldest of the user who
+   * has most: nobody's flood ends the record of the others. Returns how many.
+   */
   purge(before: string, max: number): number {
     const slice = this.db
-      .query<{ id: number; ts: string }, [number]>("SELECT id, ts FROM events ORDER BY id LIMIT ?")
+      .query<{ id: number; ts: string; user_id: string }, [number]>(
+        "SELECT id, ts, user_id FROM events ORDER BY id LIMIT ?",
+      )
       .all(SLICE);
-    const newest = this.db.query<{ id: number }, []>("SELECT max(id) AS id FROM events").get()?.id ?? 0;
-    const last = slice.findLast(({ id, ts }) => ts < before || newest - id >= max);
-    if (!last) return 0;
-    this.db.query("DELETE FROM events WHERE id <= ?").run(last.id);
-    return slice.filter(({ id }) => id <= last.id).length;
+    const last = slice.findLastIndex(({ ts }) => ts < before);
+    if (last >= 0) {
+      this.db.query("DELETE FROM events WHERE id <= ?").run(slice[last]!.id);
+      for (const { user_id } of slice.slice(0, last + 1)) this.count(user_id, -1);
+      return last + 1;
+    }
+    const total = [...this.counts.values()].reduce((sum, n) => sum + n, 0);
+    const [most] = [...this.counts].sort((a, b) => b[1] - a[1]);
+    if (total <= max || !most) return 0;
+    const { changes } = this.db
+      .query("DELETE FROM events WHERE id IN (SELECT id FROM events WHERE user_id = ? ORDER BY id LIMIT ?)")
+      .run(most[0], Math.min(SLICE, total - max));
+    this.count(most[0], -changes);
+    return changes;
+  }
+
+  private count(userId: string, more: number): void {
+    const n = (this.counts.get(userId) ?? 0) + more;
+    if (n > 0) this.counts.set(userId, n);
+    else this.counts.delete(userId);
   }
 
   close(): void {
