@@ -35,13 +35,22 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --storage | --distro | --listen | --memory-pool)
       [ $# -ge 2 ] || die "$1 needs a value"
+      case "$1=$2" in
+        --distro=debian | --distro=ubuntu) ;;
+        --distro=*) die "--distro is debian or ubuntu, not '$2'" ;;
+        --memory-pool=*)
+          [[ $2 =~ ^[0-9]+[A-Za-z]*$ ]] || die "--memory-pool takes a size such as 64G, not '$2'"
+          ;;
+      esac
       setup_args+=("$1" "$2")
       shift
       ;;
     --firecracker)
       [ $# -ge 2 ] || die "$1 needs a folder, or the word release"
       firecracker=$2
-      [ "$2" = release ] || firecracker=$(cd "$from" && readlink -e "$2") || die "$2 does not exist"
+      [ "$2" = release ] || firecracker=$(cd "$from" && readlink -e -- "$2") ||
+        die "--firecracker: there is no folder $2" "a folder with firecracker and jailer, or the word release"
+      [ "$2" = release ] || compgen -G "$firecracker/firecracker*" >/dev/null || die "--firecracker: $2 has no firecracker"
       shift
       ;;
     --no-loopback) setup_args+=("$1") ;;

@@ -45,6 +45,14 @@ test("usage errors: unknown words, too many, too few", async () => {
   ]);
 }, 30_000);
 
+test("a refusal of the API names the flag that was typed, not the member of the body", async () => {
+  await using daemon = new FakeDaemon(() =>
+    json({ error: "memory_mb must be at least 128", code: "bad_request" }, 400),
+  );
+  const refused = await bhatti(["create", "dev", "--memory", "1"], { url: daemon.url });
+  expect(refused.stderr).toBe("error: --memory must be at least 128\n");
+});
+
 test("create: the body on the wire, the text, --json, an existing one", async () => {
   using home = new Home();
   writeFileSync(join(home.dir, "f"), "\x00\xff");

@@ -38,7 +38,7 @@ export function localCommands(
   });
   const known = (name: string): User => {
     const user = users.byName(name);
-    if (!user) throw notFound(`user "${name}" not found`);
+    if (!user) throw notFound(`user "${name}" not found`, "bhatti user list shows the users");
     return user;
   };
   return (command) => {

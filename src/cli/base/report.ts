@@ -43,7 +43,7 @@ function tell(error: unknown): Told {
     };
   if (error instanceof ApiError)
     return {
-      error: error.message,
+      error: asFlag(error.message),
       code: error.code,
       remedy: error.remedy,
       request_id: error.requestId,
@@ -65,6 +65,19 @@ function tell(error: unknown): Told {
     exit: EXIT.failure,
   };
 }
+
+/** Members of request bodies under another name than their flag. */
+const FLAGS: Record<string, string> = {
+  memory_mb: "--memory",
+  disk_size_mb: "--disk-size",
+  cpus: "--cpus",
+  labels: "--label",
+  warm_after_s: "--warm-after",
+  cold_after_s: "--cold-after",
+};
+
+/** The API says `memory_mb must be …`; who typed a flag looks for that. */
+const asFlag = (message: string) => message.replace(/^\w+(?= must be )/, (word) => FLAGS[word] ?? word);
 
 /** `exec` marks failures that must not look like the status of the remote command. */
 const exitOf = (error: Error & { exit?: number }): number => error.exit ?? EXIT.failure;
