@@ -53,7 +53,8 @@ func Boot() (*Result, error) {
 	}
 	mark("modules")
 	if err := network(); err != nil {
-		return nil, fmt.Errorf("network: %w", err)
+		// A module that was not loaded is why.
+		return nil, errors.Join(append(r.Warnings, fmt.Errorf("network: %w", err))...)
 	}
 	// The host's first attempt queues from here on, even if the root file system takes a moment longer.
 	var err error
@@ -62,7 +63,7 @@ func Boot() (*Result, error) {
 	}
 	mark("network")
 	if err := mountRoot(); err != nil {
-		return nil, err
+		return nil, errors.Join(append(r.Warnings, err)...)
 	}
 	mark("root")
 	for _, m := range late {
