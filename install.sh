@@ -48,9 +48,11 @@ while [ $# -gt 0 ]; do
     --firecracker)
       [ $# -ge 2 ] || die "$1 needs a folder, or the word release"
       firecracker=$2
-      [ "$2" = release ] || firecracker=$(cd "$from" && readlink -e -- "$2") ||
-        die "--firecracker: there is no folder $2" "a folder with firecracker and jailer, or the word release"
-      [ "$2" = release ] || compgen -G "$firecracker/firecracker*" >/dev/null || die "--firecracker: $2 has no firecracker"
+      if [ "$2" != release ]; then
+        firecracker=$(cd "$from" && readlink -e -- "$2") ||
+          die "--firecracker: there is no folder $2" "a folder with firecracker and jailer, or the word release"
+        compgen -G "$firecracker/firecracker*" >/dev/null || die "--firecracker: $2 has no firecracker"
+      fi
       shift
       ;;
     --no-loopback) setup_args+=("$1") ;;

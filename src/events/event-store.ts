@@ -23,8 +23,8 @@ export class EventStore {
   readonly db: Database;
   /** Types there are: some dozens. */
   private readonly types: Set<string>;
-  /** Rows of each user. */
-  private readonly counts: Map<string, number>;
+  /** Rows of each user; null until so many events are there that it matters: a start counts nothing. */
+  private counts: Map<string, number> | null = null;
 
   /** `alone`: nobody else opens it, so no shared memory is mapped, which would fault when the disk is full. */
   constructor(path: string, alone = false) {
@@ -45,14 +45,6 @@ CREATE INDEX IF NOT EXISTS events_user ON events (user_id, id);
 CREATE INDEX IF NOT EXISTS events_user_type ON events (user_id, type, id);
 CREATE INDEX IF NOT EXISTS events_sandbox ON events (sandbox_id, id);`);
     this.types = new Set(this.distinctTypes());
-    this.counts = new Map(
-      this.db
-        .query<{ user_id: string; n: number }, []>(
-          "SELECT user_id, count(*) AS n FROM events GROUP BY user_id",
-        )
-        .all()
-        .map(({ user_id, n }) => [user_id, n]),
-    );
   }
 
   /** In one transaction. Throws when the disk is full; then none was written. */
@@ -103,6 +95,10 @@ CREATE INDEX IF NOT EXISTS events_sandbox ON events (sandbox_id, id);`);
       for (const { user_id } of slice.slice(0, last + 1)) this.count(user_id, -1);
       return last + 1;
     }
+    // Ids are never used twice: there are at most as many rows as numbers between the oldest and the newest.
+    const newest = this.db.query<{ id: number }, []>("SELECT max(id) AS id FROM events").get()?.id ?? 0;
+    if (!slice[0] || newest - slice[0].id < max) return 0;
+    this.counts ??= this.counted();
     const total = [...this.counts.values()].reduce((sum, n) => sum + n, 0);
     const [most] = [...this.counts].sort((a, b) => b[1] - a[1]);
     if (total <= max || !most) return 0;
@@ -113,7 +109,15 @@ CREATE INDEX IF NOT EXISTS events_sandbox ON events (sandbox_id, id);`);
     return changes;
   }
 
+  private counted(): Map<string, number> {
+    const rows = this.db
+      .query<{ user_id: string; n: number }, []>("SELECT user_id, count(*) AS n FROM events GROUP BY user_id")
+      .all();
+    return new Map(rows.map(({ user_id, n }) => [user_id, n]));
+  }
+
   private count(userId: string, more: number): void {
+    if (!this.counts) return;
     const n = (this.counts.get(userId) ?? 0) + more;
     if (n > 0) this.counts.set(userId, n);
     else this.counts.delete(userId);

@@ -21,16 +21,16 @@ const UNASKED_PER_S = 512 << 10;
 /** Commands answer at once; this long means that the VMM is stuck, ms. */
 const CALL_MS = 5000;
 
-/** A refusal, by the same reference. */
-interface QmpError {
-  class?: unknown;
-  desc?: unknown;
-}
-
 /** An event of the VMM: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html */
 export interface QmpEvent {
   event: string;
   data?: Record<string, unknown>;
+}
+
+/** A refusal, by the same reference. */
+interface QmpError {
+  class?: unknown;
+  desc?: unknown;
 }
 
 export class Qmp {
